@@ -1,0 +1,149 @@
+// The only file that knows Python. Tensors arrive as addresses, 0 for None: the checks, the outputs and the choice
+// of the element type are made by metrix_ext/ops.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <string>
+
+#include "cpu/rows.h"
+#include "pair_lambda.h"
+#include "pair_sums.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// inverse_alpha, slope, offset and the coefficients, as metrix_ext/beta.py makes them.
+using Quantile = std::array<double, 3 + metrix::BetaQuantile::kTerms>;
+
+metrix::PairLambdaArgs lambda_args(Address seed, Address rows, int64_t row_count, Address columns,
+                                   int64_t column_count, const Quantile& quantile) {
+  metrix::PairLambdaArgs args{};
+  args.seed = pointer<const int64_t>(seed);
+  args.rows = pointer<const int64_t>(rows);
+  args.columns = pointer<const int64_t>(columns);
+  args.row_count = row_count;
+  args.column_count = column_count;
+  std::copy(quantile.begin() + 3, quantile.end(), args.quantile.coefficients);
+  args.quantile.inverse_alpha = quantile[0];
+  args.quantile.slope = quantile[1];
+  args.quantile.offset = quantile[2];
+  return args;
+}
+
+metrix::Pairs parse_pairs(const std::string& name) {
+  using metrix::Pairs;
+  if (name == "clean") return Pairs::kClean;
+  if (name == "pos-neg") return Pairs::kPosNeg;
+  if (name == "anc-neg") return Pairs::kAncNeg;
+  if (name == "pos-pos") return Pairs::kPosPos;
+  if (name == "neg-neg") return Pairs::kNegNeg;
+  if (name == "anc-pos") return Pairs::kAncPos;
+  throw std::invalid_argument("unknown set of pairs: " + name);
+}
+
+// What forward and backward share, built once per call by ops/pair_sums.py.
+struct Problem {
+  int64_t anchors, examples;
+  std::string pairs;
+  bool exponential;
+  std::array<double, 6> rho;  // scale, shift, floor of the positive side, then of the negative
+  bool renormalize, lambda_is_scalar;
+  Address similarity, lambda, gram, sqnorm, self_similarity, self_sqnorm, positives, self, mask;
+};
+
+template <class T>
+metrix::PairSumsArgs<T> sums_args(const Problem& p) {
+  metrix::PairSumsArgs<T> args{};
+  args.anchors = p.anchors;
+  args.examples = p.examples;
+  args.pairs = parse_pairs(p.pairs);
+  args.rho = {p.exponential, {p.rho[0], p.rho[1], p.rho[2]}, {p.rho[3], p.rho[4], p.rho[5]}};
+  args.renormalize = p.renormalize;
+  args.similarity = pointer<const T>(p.similarity);
+  args.lambda = pointer<const T>(p.lambda);
+  args.lambda_is_scalar = p.lambda_is_scalar;
+  args.gram = pointer<const T>(p.gram);
+  args.sqnorm = pointer<const T>(p.sqnorm);
+  args.self_similarity = pointer<const T>(p.self_similarity);
+  args.self_sqnorm = pointer<const T>(p.self_sqnorm);
+  args.positives = pointer<const int64_t>(p.positives);
+  args.self = pointer<const int64_t>(p.self);
+  args.mask = pointer<const int8_t>(p.mask);
+  return args;
+}
+
+template <class T>
+void bind_cpu(py::module_& m, const std::string& suffix) {
+  m.def(("pair_lambda_" + suffix).c_str(),
+        [](Address seed, Address rows, int64_t row_count, Address columns, int64_t column_count,
+           const Quantile& quantile, Address lambda, int threads) {
+          const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
+          py::gil_scoped_release release;
+          metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
+        });
+  m.def(("pair_sums_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address nonzero, int threads) {
+          const auto args = sums_args<T>(problem);
+          py::gil_scoped_release release;
+          metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, threads);
+        });
+  m.def(("pair_sums_backward_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address grad_sums, Address similarity, Address gram, Address sqnorm,
+           Address self_similarity, Address self_sqnorm, int threads) {
+          const auto args = sums_args<T>(problem);
+          const metrix::PairSumsGradient<T> gradient{
+              pointer<const T>(sums), pointer<const T>(grad_sums),     pointer<T>(similarity), pointer<T>(gram),
+              pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+          py::gil_scoped_release release;
+          metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
+        });
+}
+
+#ifdef METRIX_CUDA
+template <class T>
+void bind_cuda(py::module_& m, const std::string& suffix) {
+  m.def(("cuda_pair_lambda_" + suffix).c_str(),
+        [](Address seed, Address rows, int64_t row_count, Address columns, int64_t column_count,
+           const Quantile& quantile, Address lambda, int device, Address stream) {
+          const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
+          py::gil_scoped_release release;
+          metrix::cuda::pair_lambda<T>(args, pointer<T>(lambda), device, pointer<void>(stream));
+        });
+}
+#endif
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Native kernels of metrix_ext; use them through metrix_ext.ops.";
+  m.attr("beta_terms") = metrix::BetaQuantile::kTerms;
+  m.attr("cuda_architectures") = METRIX_CUDA_ARCHITECTURES;
+  m.attr("compiler") = METRIX_COMPILER;
+  m.def("instruction_set", &metrix::cpu::instruction_set);
+  py::class_<Problem>(m, "Problem")
+      .def(py::init([](int64_t anchors, int64_t examples, std::string pairs, bool exponential,
+                       std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar, Address similarity,
+                       Address lambda, Address gram, Address sqnorm, Address self_similarity, Address self_sqnorm,
+                       Address positives, Address self, Address mask) {
+        return Problem{anchors, examples, std::move(pairs), exponential, rho,         renormalize,
+                       lambda_is_scalar, similarity, lambda, gram,        sqnorm,      self_similarity,
+                       self_sqnorm, positives, self, mask};
+      }));
+  bind_cpu<float>(m, "f32");
+  bind_cpu<double>(m, "f64");
+#ifdef METRIX_CUDA
+  bind_cuda<float>(m, "f32");
+  bind_cuda<double>(m, "f64");
+#endif
+}

@@ -1,0 +1,77 @@
+// The inner loops of the CPU kernels: one row of terms at a time, compiled once per instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "../pair_lambda.h"
+
+namespace metrix::cpu {
+
+// Rows are padded to a multiple of this many elements with zero weights, so that no loop has a remainder.
+constexpr int64_t kRowPad = 16;
+
+// Which of the two sums the terms of a row go to: label 1, label 0, or a label in between.
+enum class Sides { kPositive, kNegative, kBoth };
+
+// Terms (i, j) of one anchor with i fixed. Without mixing, first and second are null and s(a, j) is the term's.
+template <class T>
+struct Row {
+  int64_t size;              // a multiple of kRowPad
+  T similarity_i;            // s(a, i)
+  const T* similarity;       // s(a, j)
+  const T* first;            // lambda / nu
+  const T* second;           // (1 - lambda) / nu
+  const T* positive_weight;  // 0 in the padding
+  const T* negative_weight;
+};
+
+// A partial sum. Of exponentials: sum * 2^shift (the neutral element is 0 * 2^-inf). Linear: sum, and in shift
+// the number of terms that are not 0.
+template <class T>
+struct Cell {
+  T shift, sum;
+};
+
+// One side of an exponential rho in base 2: the terms are weight * 2^(scale s), in backward
+// weight * 2^(scale s - log_sum), times factor = dE/d(sum) * d(log term)/ds.
+template <class T>
+struct ExpSide {
+  T scale, log_sum, factor;
+};
+
+template <class T>
+struct LinearSide {
+  T scale, shift, floor, factor;
+};
+
+// What one anchor's row adds to in backward.
+template <class T>
+struct RowGradient {
+  T* similarity;  // d/d s(a, j)
+  T* moment;      // sum of ds * s, from which the gradients of the norms follow; null without mixing
+};
+
+template <class T>
+struct RowKernels {
+  // first and second of every j from lambda, q_j and k_ij; size elements, no padding rules.
+  void (*mix_coefficients)(int64_t size, const T* lambda, T q_i, const T* q, const T* k, T* first, T* second);
+  // Turns the moments of a row into the gradients of k_ij and q_j (added), and returns that of q_i.
+  T (*norm_gradients)(int64_t size, const T* moment, const T* first, const T* second, T* gram, T* sqnorm);
+  bool (*all_finite)(int64_t size, const T* values);
+
+  void (*exp_sums)(Sides, const Row<T>&, const ExpSide<T> sides[2], Cell<T> cells[2], T* scratch);
+  void (*linear_sums)(Sides, const Row<T>&, const LinearSide<T> sides[2], Cell<T> cells[2]);
+  // Both return d/d s(a, i).
+  T (*exp_gradient)(Sides, const Row<T>&, const ExpSide<T> sides[2], const RowGradient<T>&);
+  T (*linear_gradient)(Sides, const Row<T>&, const LinearSide<T> sides[2], const RowGradient<T>&);
+
+  void (*lambda_row)(const PairLambdaArgs&, int64_t row, T* lambda);
+};
+
+// The kernels of the best instruction set that the processor has, or of the one that METRIX_CPU_ISA names.
+template <class T>
+const RowKernels<T>& row_kernels();
+
+const char* instruction_set();
+
+}  // namespace metrix::cpu

@@ -1,0 +1,193 @@
+// What every kernel shares: the formulas of one term of Eq. (7) and (9), and lambda of one pair.
+// The same source is compiled for the CPU (once per instruction set) and by nvcc.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define METRIX_FN static __host__ __device__ __forceinline__
+#define METRIX_UNROLL _Pragma("unroll")
+#else
+// Internal linkage and forced inlining: a copy compiled for AVX-512 must never be the one that the
+// linker keeps for a caller on an older processor.
+#define METRIX_FN static inline __attribute__((always_inline))
+#define METRIX_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace metrix {
+
+constexpr double kLog2E = 1.4426950408889634074;
+constexpr double kLn2 = 0.69314718055994530942;
+
+template <class To, class From>
+METRIX_FN To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast needs types of one size");
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+// min and max that keep a NaN in x, which std::min, fmin and the hardware instructions do not.
+template <class T>
+METRIX_FN T at_least(T x, T low) {
+  return x < low ? low : x;
+}
+
+template <class T>
+METRIX_FN T at_most(T x, T high) {
+  return x > high ? high : x;
+}
+
+// 2^x, clamped to the normal range: below it the result is the smallest normal number, which is nothing beside
+// the largest term of a sum. Rounding to an integer by adding 1.5 * 2^(mantissa bits) leaves the fraction in
+// [-1/2, 1/2]; the polynomials are minimax in relative error there (2e-9 and 3e-18).
+METRIX_FN float exp2(float x) {
+  x = at_most(at_least(x, -126.f), 127.f);
+  const float shifted = x + 12582912.f;
+  const float f = x - (shifted - 12582912.f);
+  float p = 1.534581216e-4f;
+  p = p * f + 1.339993121e-3f;
+  p = p * f + 9.618488957e-3f;
+  p = p * f + 5.550328777e-2f;
+  p = p * f + 2.402264689e-1f;
+  p = p * f + 6.931472057e-1f;
+  p = p * f + 1.f;
+  const uint32_t exponent = bit_cast<uint32_t>(shifted) + 127u;
+  return p * bit_cast<float>(exponent << 23);
+}
+
+METRIX_FN double exp2(double x) {
+  x = at_most(at_least(x, -1022.), 1023.);
+  const double shifted = x + 6755399441055744.;
+  const double f = x - (shifted - 6755399441055744.);
+  double p = 4.4352809446103361611e-10;
+  p = p * f + 7.0741056262456593708e-9;
+  p = p * f + 1.0178198033328527662e-7;
+  p = p * f + 1.3215433089594629037e-6;
+  p = p * f + 1.52527334899608046e-5;
+  p = p * f + 1.5403530462514613026e-4;
+  p = p * f + 1.3333558146789950323e-3;
+  p = p * f + 9.6181291075883350833e-3;
+  p = p * f + 5.5504108664819921483e-2;
+  p = p * f + 2.4022650695910156205e-1;
+  p = p * f + 6.9314718055994533046e-1;
+  p = p * f + 1.;
+  const uint64_t exponent = bit_cast<uint64_t>(shifted) + 1023u;
+  return p * bit_cast<double>(exponent << 52);
+}
+
+// log2 of a positive, normal double: log2(m) = 2/ln2 * artanh((m-1)/(m+1)) with m in [sqrt(1/2), sqrt(2)).
+METRIX_FN double log2(double x) {
+  // Subtracting sqrt(1/2)'s bits makes the exponent field round to nearest.
+  constexpr uint64_t kSqrtHalf = 0x3fe6a09e667f3bcdull;
+  const uint64_t bits = bit_cast<uint64_t>(x);
+  const uint64_t field = (bits - kSqrtHalf) & 0xfff0000000000000ull;
+  const double m = bit_cast<double>(bits - field);
+  // The exponent (-1022..1023) as a double without an integer conversion, which AVX2 lacks for 64 bits.
+  const double exponent = bit_cast<double>(((field >> 52) ^ 0x800ull) | 0x4330000000000000ull) - 4503599627372544.;
+  const double f = (m - 1.) / (m + 1.);
+  const double f2 = f * f;
+  double p = 1. / 21.;
+  p = p * f2 + 1. / 19.;
+  p = p * f2 + 1. / 17.;
+  p = p * f2 + 1. / 15.;
+  p = p * f2 + 1. / 13.;
+  p = p * f2 + 1. / 11.;
+  p = p * f2 + 1. / 9.;
+  p = p * f2 + 1. / 7.;
+  p = p * f2 + 1. / 5.;
+  p = p * f2 + 1. / 3.;
+  p = p * f2 + 1.;
+  return exponent + 2. * kLog2E * f * p;
+}
+
+METRIX_FN float square_root(float x) { return ::sqrtf(x); }
+METRIX_FN double square_root(double x) { return ::sqrt(x); }
+
+// ---- similarity of a mixed example ------------------------------------------------------------------------
+
+// s(a, mix_ij) = first * s(a, i) + second * s(a, j), with first = lambda / nu and second = (1 - lambda) / nu.
+template <class T>
+METRIX_FN T mixed_similarity(T first, T second, T s_i, T s_j) {
+  return first * s_i + second * s_j;
+}
+
+// 1/nu of mix_ij = lambda x_i + (1 - lambda) x_j, from q = |x|^2 and k_ij = <x_i, x_j>. The floor on the norm
+// is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0.
+template <class T>
+METRIX_FN T inverse_mixed_norm(T lambda, T q_i, T q_j, T k_ij) {
+  const T mu = T(1) - lambda;
+  const T square = lambda * lambda * q_i + mu * mu * q_j + T(2) * lambda * mu * k_ij;
+  return T(1) / square_root(at_least(square, T(1e-24)));
+}
+
+// ---- rho of Table 1 ---------------------------------------------------------------------------------------
+
+// Contrastive: rho(s) = max(scale * s + shift, floor), the floor being 0 or minus infinity.
+template <class T>
+METRIX_FN T linear_rho(T s, T scale, T shift, T floor) {
+  return at_least(scale * s + shift, floor);
+}
+
+// Its derivative; 0 at the kink, as in torch.relu.
+template <class T>
+METRIX_FN T linear_rho_slope(T s, T scale, T shift, T floor) {
+  return scale * s + shift <= floor ? T(0) : scale;
+}
+
+// ---- lambda of a pair -------------------------------------------------------------------------------------
+
+// First output word of Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+METRIX_FN uint32_t philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+  METRIX_UNROLL
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = uint64_t(0xD2511F53u) * c0;
+    const uint64_t p1 = uint64_t(0xCD9E8D57u) * c2;
+    c0 = uint32_t(p1 >> 32) ^ c1 ^ k0;
+    c1 = uint32_t(p1);
+    c2 = uint32_t(p0 >> 32) ^ c3 ^ k1;
+    c3 = uint32_t(p0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c0;
+}
+
+// Quantile of Beta(alpha, alpha) at u in (0, 1/2]. With v = (2u)^(1/alpha) the quantile is analytic in v, so it is
+// v times a polynomial in t = slope v + offset, t in [-1, 1]; metrix_ext/beta.py fits the coefficients, lowest
+// power first. Their number is fixed so that the loop unrolls.
+struct BetaQuantile {
+  static constexpr int kTerms = 32;
+  double inverse_alpha, slope, offset;
+  double coefficients[kTerms];
+};
+
+METRIX_FN double lower_beta_quantile(double u, const BetaQuantile& quantile) {
+  const double v = exp2(log2(2. * u) * quantile.inverse_alpha);
+  const double t = quantile.slope * v + quantile.offset;
+  double p = quantile.coefficients[BetaQuantile::kTerms - 1];
+  METRIX_UNROLL
+  for (int k = BetaQuantile::kTerms - 2; k >= 0; --k) p = p * t + quantile.coefficients[k];
+  return v * p;
+}
+
+// lambda_ij: a pure function of (seed, i, j) with lambda_ji = 1 - lambda_ij; one half where i = j.
+METRIX_FN double lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
+  const uint64_t low = i < j ? i : j;
+  const uint64_t high = i < j ? j : i;
+  const uint32_t word = philox(uint32_t(low), uint32_t(high), uint32_t(low >> 32), uint32_t(high >> 32),
+                               uint32_t(seed), uint32_t(seed >> 32));
+  // u = (word + 1/2) 2^-32; the quantile is symmetric, so only min(u, 1 - u) is looked up.
+  const bool upper = word >= 0x80000000u;
+  const uint32_t folded = upper ? ~word : word;
+  // An integer below 2^31 becomes a double by its bits: the conversion vectorises on every instruction set.
+  const double folded_value = bit_cast<double>(uint64_t(folded) | 0x4330000000000000ull) - 4503599627370496.;
+  const double u = (folded_value + 0.5) * 2.3283064365386962890625e-10;
+  const double lower = lower_beta_quantile(u, quantile);
+  const double lambda = upper != (i > j) ? 1. - lower : lower;
+  return i == j ? 0.5 : lambda;
+}
+
+}  // namespace metrix

@@ -1,0 +1,75 @@
+// pair_sums: for each anchor the two sums of Eq. (7) or (9) over a Gram matrix, and their gradients.
+//
+// Columns (examples) are sorted by class, so that the positives of an anchor are one range of columns; a mask
+// replaces the ranges where single positives or negatives are left out (mined pairs, hard negatives).
+#pragma once
+
+#include <cstdint>
+
+namespace metrix {
+
+// The mixing sets M(a), and the clean sums over P(a) and N(a).
+enum class Pairs { kClean, kPosNeg, kAncNeg, kPosPos, kNegNeg, kAncPos };
+
+// rho of one side of Table 1: e^(scale s + shift), or max(scale s + shift, floor).
+struct RhoSide {
+  double scale, shift, floor;
+};
+
+struct Rho {
+  bool exponential;  // then the sums come out as natural logarithms
+  RhoSide positive, negative;
+};
+
+template <class T>
+struct PairSumsArgs {
+  int64_t anchors;  // m
+  int64_t examples;  // n
+  Pairs pairs;
+  Rho rho;
+  bool renormalize;
+
+  const T* similarity;  // [m, n] s(a, x)
+
+  // Mixing only. Sets within the examples read [n, n] matrices by (first, second) example; the anc-* sets read
+  // [m, n] matrices by (anchor, example), and the anchor's own row below.
+  const T* lambda;    // weight of the first of a pair; one number if lambda_is_scalar
+  bool lambda_is_scalar;
+  const T* gram;      // inner products of what is mixed; null unless renormalize
+  const T* sqnorm;    // [n] squared norms of what is mixed; null unless renormalize
+  const T* self_similarity;  // [m] s(a, a), anc-* only
+  const T* self_sqnorm;      // [m], anc-* with renormalize only
+
+  const int64_t* positives;  // [m, 2] first and one-past-last column of the anchor's class
+  const int64_t* self;       // [m] the anchor's own column, or -1
+  const int8_t* mask;        // [m, n] 1 positive, -1 negative, 0 neither; or null: then the ranges hold
+};
+
+// Every element is written. nonzero counts the terms that are not 0 (linear rho only, else 0).
+template <class T>
+struct PairSumsOutput {
+  T* sums;     // [m, 2] positive, negative; minus infinity for an empty set of exponentials
+  T* nonzero;  // [m, 2]
+};
+
+template <class T>
+struct PairSumsGradient {
+  const T* sums;       // [m, 2] what the forward pass gave
+  const T* grad_sums;  // [m, 2]
+  // Outputs; all but similarity may be null where the argument is.
+  T* similarity;
+  T* gram;
+  T* sqnorm;
+  T* self_similarity;
+  T* self_sqnorm;
+};
+
+namespace cpu {
+template <class T>
+void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int threads);
+
+template <class T>
+void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, int threads);
+}  // namespace cpu
+
+}  // namespace metrix

@@ -1,0 +1,75 @@
+"""From the last feature map to the embedding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POOLS = ("avg", "max", "avg+max")
+
+
+class PoolingHead(nn.Module):
+    """Pool, linear layer, l2 norm: f_m of Eq. (4), with the average and max pooling of Kim et al. 2020 summed.
+
+    Args:
+        in_channels: c of the feature map.
+        embedding_size: d.
+        pool: "avg", "max" or "avg+max" (their sum).
+
+    Raises:
+        ValueError: there is no such pool, or a size is not positive.
+    """
+
+    def __init__(self, in_channels: int = 2048, embedding_size: int = 512, pool: str = "avg+max") -> None:
+        super().__init__()
+        if pool not in POOLS:
+            raise ValueError(f"pool: got {pool!r}, expected one of {', '.join(POOLS)}")
+        for name, size in (("in_channels", in_channels), ("embedding_size", embedding_size)):
+            if size < 1:
+                raise ValueError(f"{name}: got {size}, expected at least 1")
+        self.pool = pool
+        self.linear = nn.Linear(in_channels, embedding_size)
+        nn.init.kaiming_normal_(self.linear.weight, mode="fan_out")
+        nn.init.zeros_(self.linear.bias)
+
+    @property
+    def commutes_with_mixing(self) -> bool:
+        """Whether pool and linear layer of a mix are the mix of pool and linear layer: all but the max are linear."""
+        return self.pool == "avg"
+
+    def max_pool(self, features: Tensor) -> Tensor:
+        """[n, c, h, w] to [n, c]; among equal maxima the first takes the gradient."""
+        return F.max_pool2d(features, features.shape[-2:]).flatten(1)
+
+    def average_pool(self, features: Tensor) -> Tensor:
+        """[n, c, h, w] to [n, c]."""
+        return features.mean(dim=(-2, -1))
+
+    def project(self, features: Tensor) -> Tensor:
+        """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
+        if features.dim() != 4 or features.shape[1] != self.linear.in_features:
+            raise ValueError(
+                f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]"
+            )
+        pooled = torch.zeros((), dtype=features.dtype, device=features.device)
+        if "avg" in self.pool:
+            pooled = pooled + self.average_pool(features)
+        if "max" in self.pool:
+            pooled = pooled + self.max_pool(features)
+        return self.linear(pooled)
+
+    def normalize(self, projected: Tensor) -> Tensor:
+        """Unit norm; half types become float32."""
+        return F.normalize(projected.float() if projected.dtype in (torch.float16, torch.bfloat16) else projected)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[n, c, h, w] to unit-norm embeddings [n, d].
+
+        Raises:
+            ValueError: features is not [n, in_channels, h, w].
+        """
+        return self.normalize(self.project(features))
+
+    def extra_repr(self) -> str:
+        return f"pool={self.pool!r}"

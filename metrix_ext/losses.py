@@ -1,0 +1,263 @@
+"""Table 1: eight losses, each a row of data over one op.
+
+Every loss is called as those of pytorch-metric-learning, ``loss(embeddings, labels)``, and returns the mean of Eq. (7)
+over all anchors. Anchors whose loss is undefined because a set is empty contribute 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch, candidates_from_examples, candidates_from_proxies
+from .formula import Formula, Rho, Sigma
+from .ops import pair_sums
+
+LOG1P = Sigma("log1p")
+
+
+class TableLoss(nn.Module):
+    """A row of Table 1. Subclasses give the formula; these three say what is compared with what.
+
+    Attributes:
+        formula: rho, sigma and tau.
+        anchors, candidates: "examples" or "proxies".
+    """
+
+    anchors = "examples"
+    candidates = "examples"
+    formula: Formula
+    proxies: Tensor
+
+    def __init__(self, formula: Formula, normalize: bool = True) -> None:
+        super().__init__()
+        self.formula = formula
+        self.normalize = normalize
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Tensor:
+        """Eq. (7), averaged over anchors (Eq. 10 without mixing).
+
+        Args:
+            embeddings: [n, d] floating point; l2-normalised here unless ``normalize=False``. Half types are
+                computed in float32, also under autocast.
+            labels: [n] integers.
+            indices_tuple: a miner's output, (anchors, positives, negatives) or (anchors, positives, anchors,
+                negatives): only these pairs count, each once. Not for losses with proxies.
+            ref_emb: [r, d] compare the embeddings with these instead of with each other.
+            ref_labels: [r] integers, with ref_emb.
+
+        Returns:
+            A scalar, float32 or float64. 0, with zero gradients, if there is nothing to compare.
+
+        Raises:
+            TypeError, ValueError: an argument is not as above.
+        """
+        return self.clean(self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels))
+
+    def batch(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Batch:
+        """Anchors, examples and their relations, as ``clean`` and ``Metrix`` use them."""
+        return candidates_from_examples(embeddings, labels, indices_tuple, ref_emb, ref_labels, self.normalize)
+
+    def clean(self, batch: Batch) -> Tensor:
+        """Eq. (7) of a batch, averaged over anchors."""
+        sums, nonzero = pair_sums(batch.similarity, batch.relations, self.formula.rho)
+        return self.combine(sums, torch.stack(batch.relations.sizes(len(batch.examples)), 1), nonzero)
+
+    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+        """From the two sums of every anchor to the loss.
+
+        Args:
+            sums: [m, 2], logarithms if the formula is exponential.
+            terms, nonzero: [m, 2], how many terms each sum has and how many of them are not 0.
+        """
+        return _mean(self.formula.per_anchor(sums))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, and a differentiable 0 of no values."""
+    return values.sum() / max(1, values.shape[0])
+
+
+class ContrastiveLoss(TableLoss):
+    """Eq. (1): sum_P -s + sum_N [s - m]_+ (Hadsell et al. 2006).
+
+    Args:
+        margin: m.
+        aggregate: "sum" is Eq. (1); "mean" divides each of the two sums of an anchor by its number of terms,
+            "mean-nonzero" by its number of terms that are not 0.
+    """
+
+    def __init__(self, margin: float = 0.5, aggregate: str = "sum", normalize: bool = True) -> None:
+        if aggregate not in ("sum", "mean", "mean-nonzero"):
+            raise ValueError(f"aggregate: got {aggregate!r}, expected 'sum', 'mean' or 'mean-nonzero'")
+        rho = Rho(-1.0, exponential=False), Rho(1.0, -margin, exponential=False, floor=0.0)
+        super().__init__(Formula(rho, (Sigma("identity"), Sigma("identity"))), normalize)
+        self.aggregate = aggregate
+
+    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+        if self.aggregate != "sum":
+            count = terms if self.aggregate == "mean" else nonzero
+            sums = sums / count.clamp(min=1).to(sums.dtype)
+        return super().combine(sums, terms, nonzero)
+
+
+class LiftedStructureLoss(TableLoss):
+    """[log sum_P e^-s + log sum_N e^(s-m)]_+ (Hermans et al. 2017, after Song et al. 2016)."""
+
+    def __init__(self, margin: float = 0.5, normalize: bool = True) -> None:
+        rho = Rho(-1.0), Rho(1.0, -margin)
+        super().__init__(Formula(rho, (Sigma("log"), Sigma("log")), tau="relu"), normalize)
+
+
+class BinomialDevianceLoss(TableLoss):
+    """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014)."""
+
+    def __init__(
+        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
+    ) -> None:
+        _check_positive(beta=beta, gamma=gamma)
+        rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
+        super().__init__(Formula(rho, (LOG1P, LOG1P)), normalize)
+
+
+class MultiSimilarityLoss(TableLoss):
+    """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019)."""
+
+    def __init__(
+        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
+    ) -> None:
+        _check_positive(beta=beta, gamma=gamma)
+        rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
+        super().__init__(Formula(rho, (Sigma("log1p", 1 / beta), Sigma("log1p", 1 / gamma))), normalize)
+
+
+class NCALoss(TableLoss):
+    """-log sum_P e^s + log sum_N e^s (Goldberger et al. 2004), with negatives only in the second sum."""
+
+    def __init__(self, normalize: bool = True) -> None:
+        super().__init__(_nca(1.0), normalize)
+
+
+def _nca(scale: float) -> Formula:
+    return Formula((Rho(scale), Rho(scale)), (Sigma("log", -1.0), Sigma("log")))
+
+
+class ProxyLoss(TableLoss):
+    """A loss with one learnable proxy per class.
+
+    Attributes:
+        proxies: [num_classes, embedding_size] parameter, kaiming normal (fan out).
+    """
+
+    def __init__(self, formula: Formula, num_classes: int, embedding_size: int, normalize: bool) -> None:
+        super().__init__(formula, normalize)
+        for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
+            if size < 1:
+                raise ValueError(f"{name}: got {size}, expected at least 1")
+        self.proxies = nn.Parameter(torch.empty(num_classes, embedding_size))
+        nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+
+    def batch(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Batch:
+        if indices_tuple is not None or ref_emb is not None or ref_labels is not None:
+            raise ValueError(
+                f"indices_tuple, ref_emb, ref_labels: {type(self).__name__} compares examples with its proxies, "
+                "it takes none of them"
+            )
+        return candidates_from_proxies(
+            embeddings, labels, self.proxies, self.normalize, proxies_are_anchors=self.anchors == "proxies"
+        )
+
+
+class ProxyAnchorLoss(ProxyLoss):
+    """Proxies as anchors, examples as positives and negatives (Kim et al. 2020).
+
+    Labels are 0 to num_classes - 1.
+
+    Args:
+        num_classes, embedding_size: shape of the proxies.
+        beta, gamma, margin: b, g, m below.
+        variant: "paper" is Table 1 with Eq. (10): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g, averaged
+            over all proxies. "original" is Kim et al.: e^(g(s+m)) for negatives, no 1/b and 1/g, the positive part
+            averaged over the proxies that have positives and the negative part over all proxies.
+    """
+
+    anchors = "proxies"
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        beta: float = 32.0,
+        gamma: float = 32.0,
+        margin: float = 0.1,
+        variant: str = "original",
+        normalize: bool = True,
+    ) -> None:
+        if variant not in ("original", "paper"):
+            raise ValueError(f"variant: got {variant!r}, expected 'original' or 'paper'")
+        _check_positive(beta=beta, gamma=gamma)
+        if variant == "original":
+            formula = Formula((Rho(-beta, beta * margin), Rho(gamma, gamma * margin)), (LOG1P, LOG1P))
+        else:
+            rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
+            formula = Formula(rho, (Sigma("log1p", 1 / beta), Sigma("log1p", 1 / gamma)))
+        super().__init__(formula, num_classes, embedding_size, normalize)
+        self.variant = variant
+
+    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+        if self.variant == "paper":
+            return super().combine(sums, terms, nonzero)
+        positive, negative = (sigma(sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
+        with_positives = (terms[:, 0] > 0).sum().clamp(min=1)
+        return positive.sum() / with_positives + _mean(negative)
+
+
+class ProxyNCALoss(ProxyLoss):
+    """-log e^(s(a, p)) + log sum_N e^s with proxies as the positive and the negatives (Movshovitz-Attias et al. 2017).
+
+    Labels are 0 to num_classes - 1.
+    """
+
+    candidates = "proxies"
+
+    def __init__(self, num_classes: int, embedding_size: int, normalize: bool = True) -> None:
+        super().__init__(_nca(1.0), num_classes, embedding_size, normalize)
+
+
+class ProxyNCAPlusPlusLoss(ProxyLoss):
+    """ProxyNCA with a temperature T: e^(s/T) in both sums (Teh et al. 2020). Labels are 0 to num_classes - 1."""
+
+    candidates = "proxies"
+
+    def __init__(
+        self, num_classes: int, embedding_size: int, temperature: float = 1 / 9, normalize: bool = True
+    ) -> None:
+        _check_positive(temperature=temperature)
+        super().__init__(_nca(1 / temperature), num_classes, embedding_size, normalize)
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: got {value}, expected more than 0")

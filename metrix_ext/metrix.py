@@ -1,0 +1,243 @@
+"""Metrix: the error of Eq. (10), E = mean over anchors of l(a) + w l~(a), around any loss of Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch, at_least_float32
+from .beta import check_alpha
+from .heads import PoolingHead
+from .losses import TableLoss
+from .mixing import mix_embeddings, mix_encoded, mix_projections
+from .pairs import Lambda, check_lambda, check_pairs, count_terms, fixed_lambda, sample_lambda, with_anchor
+
+MIXES = ("input", "feature", "embed")
+STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2
+HARD_NEGATIVES = {"input": 3}  # section 4.1; the other mixes take all negatives
+
+Encoder = Callable[[Tensor], Tensor]
+
+
+class Metrix(nn.Module):
+    """Adds the mixed loss of Eq. (9) to a loss.
+
+    Args:
+        loss: any loss of metrix_ext.losses.
+        mix: what is mixed (Eq. 4): "input", "feature", "embed", or several, one of which is drawn at each call.
+        pairs: the set of pairs M(a), or several, one of which is drawn at each call: "pos-neg", "anc-neg", "pos-pos",
+            "neg-neg", "anc-pos".
+        alpha: lambda ~ Beta(alpha, alpha); at least 0.05.
+        strength: w of Eq. (10), one number or one per set of pairs.
+        lam: "pair" draws one lambda per unordered pair of the batch, "batch" one per call; a number or a matrix
+            [n, n] by (first, second) is taken as it is.
+        renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
+        hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
+            a mapping. None is 3 for "input" and all for the others.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.
+    """
+
+    def __init__(
+        self,
+        loss: TableLoss,
+        mix: str | Sequence[str] = "feature",
+        pairs: str | Sequence[str] = ("pos-neg", "anc-neg"),
+        alpha: float = 2.0,
+        strength: float | Mapping[str, float] | None = None,
+        lam: str | float | Tensor = "pair",
+        renormalize: bool = False,
+        hard_negatives: int | str | Mapping[str, int | str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(loss, TableLoss):
+            raise TypeError(f"loss: got {type(loss).__name__}, expected a loss of metrix_ext.losses")
+        check_alpha(alpha)
+        self.loss = loss
+        self.mix = _names("mix", mix, MIXES)
+        self.pairs = (pairs,) if isinstance(pairs, str) else tuple(pairs)
+        for name in self.pairs:
+            check_pairs(name)
+        if not self.pairs:
+            raise ValueError("pairs: got none, expected at least one set")
+        self.alpha = float(alpha)
+        self.strength = _strengths(strength, self.pairs)
+        if isinstance(lam, str):
+            if lam not in ("pair", "batch"):
+                raise ValueError(f"lam: got {lam!r}, expected 'pair', 'batch', a number or a tensor")
+        elif not isinstance(lam, Tensor):
+            check_lambda(lam)
+        self.lam = lam
+        self.renormalize = renormalize
+        self.hard_negatives = _hard_negatives(hard_negatives)
+        for mix_name in self.mix:
+            for pairs_name in self.pairs:
+                self._check_possible(mix_name, pairs_name)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        source: Tensor | Mapping[str, Tensor] | None = None,
+        encode: Encoder | Mapping[str, Encoder] | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """E of Eq. (10).
+
+        Args:
+            embeddings: [n, d] of the clean batch.
+            labels: [n] integers.
+            indices_tuple: a miner's pairs, as of the loss; the mixed loss then takes its positives and negatives too.
+            source: what is mixed: the last feature map [n, c, h, w] ("feature") or the images [n, 3, H, W] ("input").
+                With several mixes a mapping from mix to tensor. Not for "embed".
+            encode: maps mixed sources to embeddings: the head or the model; a mapping with several mixes. A
+                PoolingHead with average pooling is mixed exactly without mixing features; with a max it is mixed in
+                chunks; anything else is called on n mixes at a time, under checkpointing.
+            seed: of lambda, instead of one drawn from torch's default generator of the device.
+
+        Returns:
+            A scalar. Which mix and which pairs are drawn comes from torch's default CPU generator.
+
+        Raises:
+            TypeError, ValueError: an argument is missing or not as above.
+        """
+        batch = self.loss.batch(embeddings, labels, indices_tuple)
+        clean = self.loss.clean(batch)
+        mix, pairs = _draw(self.mix), _draw(self.pairs)
+        if self.strength[pairs] == 0.0:
+            return clean
+        return clean + self.strength[pairs] * self._mixed(batch, mix, pairs, None, source, encode, seed)
+
+    def mixed_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        pairs: str = "pos-neg",
+        lam: float | Tensor | None = None,
+        source: Tensor | Mapping[str, Tensor] | None = None,
+        encode: Encoder | Mapping[str, Encoder] | None = None,
+        seed: int | None = None,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+    ) -> Tensor:
+        """The mixed term alone: l~ of Eq. (9), averaged over anchors, without its strength.
+
+        Args:
+            pairs: the set of pairs M(a).
+            lam: a number or a matrix by (first, second) to use instead of what the criterion has: [n, n], or [m, n] by
+                (anchor, example) for sets with the anchor, where the m anchors are the proxies of a proxy anchor loss;
+                n is the number of proxies where those are positives and negatives.
+            embeddings, labels, source, encode, seed, indices_tuple: as of ``forward``.
+        """
+        check_pairs(pairs)
+        mix = _draw(self.mix)
+        self._check_possible(mix, pairs)
+        batch = self.loss.batch(embeddings, labels, indices_tuple)
+        return self._mixed(batch, mix, pairs, lam, source, encode, seed)
+
+    def _mixed(
+        self,
+        batch: Batch,
+        mix: str,
+        pairs: str,
+        lam: float | Tensor | None,
+        source: Tensor | Mapping[str, Tensor] | None,
+        encode: Encoder | Mapping[str, Encoder] | None,
+        seed: int | None,
+    ) -> Tensor:
+        k = self.hard_negatives[mix]
+        if k is not None:
+            batch = batch.keep_hard_negatives(k)
+        rho = self.loss.formula.rho
+        lambdas = self._lambda(batch, pairs, lam, seed)
+        if mix == "embed":
+            sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
+        else:
+            source, encode = _of_mix("source", source, mix, Tensor), _of_mix("encode", encode, mix, None)
+            if len(source) != len(batch.order):
+                raise ValueError(f"source: got {list(source.shape)}, expected {len(batch.order)} rows as embeddings")
+            if isinstance(encode, PoolingHead) and encode.commutes_with_mixing:
+                projected = at_least_float32(encode.project(source)).to(batch.anchors.dtype)
+                sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
+            else:
+                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, source, encode, self.loss.normalize)
+        return self.loss.combine(sums, count_terms(pairs, batch.relations, len(batch.order)), nonzero)
+
+    def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:
+        given = self.lam if lam is None else lam
+        if not isinstance(given, str):
+            return fixed_lambda(batch, pairs, given)
+        drawn = torch.randint(2**63 - 1, (), device=batch.order.device) if seed is None else seed
+        return sample_lambda(batch, pairs, given, self.alpha, drawn)
+
+    def _check_possible(self, mix: str, pairs: str) -> None:
+        name = type(self.loss).__name__
+        if mix != "embed" and self.loss.candidates == "proxies":
+            raise ValueError(f"mix: {name} has proxies as positives and negatives, which only mix='embed' can mix")
+        if mix != "embed" and self.loss.anchors == "proxies" and with_anchor(pairs):
+            raise ValueError(
+                f"pairs: {pairs!r} mixes an anchor, which is a proxy in {name}, with an embedding: only mix='embed' "
+                f"can do that; with mix={mix!r} pass pairs='pos-neg', 'pos-pos' or 'neg-neg'"
+            )
+
+    def extra_repr(self) -> str:
+        return f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+
+
+def _names(argument: str, given: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"{argument}: got {given!r}, expected one or more of {', '.join(known)}")
+    return names
+
+
+def _strengths(strength: float | Mapping[str, float] | None, pairs: tuple[str, ...]) -> dict[str, float]:
+    if strength is None:
+        strength = {name: STRENGTH.get(name, STRENGTH["pos-neg"]) for name in pairs}
+    elif not isinstance(strength, Mapping):
+        strength = dict.fromkeys(pairs, strength)
+    for name in pairs:
+        if name not in strength:
+            raise ValueError(f"strength: got {dict(strength)}, expected a number for {name!r} too")
+        if not 0.0 <= strength[name] < float("inf"):
+            raise ValueError(f"strength: got {strength[name]} for {name!r}, expected a number from 0 on")
+    return {name: float(strength[name]) for name in pairs}
+
+
+def _hard_negatives(given: int | str | Mapping[str, int | str] | None) -> dict[str, int | None]:
+    """One value per mix; None is all."""
+    chosen: dict[str, int | None] = {mix: HARD_NEGATIVES.get(mix) for mix in MIXES}
+    if given is None:
+        return chosen
+    for mix, value in (given if isinstance(given, Mapping) else dict.fromkeys(MIXES, given)).items():
+        if mix not in MIXES:
+            raise ValueError(f"hard_negatives: got {mix!r}, expected one of {', '.join(MIXES)}")
+        if value == "all":
+            chosen[mix] = None
+        elif isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            chosen[mix] = value
+        else:
+            raise ValueError(f"hard_negatives: got {value!r}, expected a positive number, 'all' or None")
+    return chosen
+
+
+def _of_mix(name: str, given: Any, mix: str, kind: type | None) -> Any:
+    """The entry for a mix of what may be a mapping."""
+    value = given.get(mix) if isinstance(given, Mapping) else given
+    if value is None:
+        raise ValueError(f"{name}: missing, mix={mix!r} needs it")
+    if kind is not None and not isinstance(value, kind):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def _draw(options: tuple[str, ...]) -> str:
+    """One of the options, uniformly; with a single one the generator is left alone."""
+    if len(options) == 1:
+        return options[0]
+    return options[int(torch.randint(len(options), ()).item())]

@@ -1,0 +1,37 @@
+"""The compiled part, metrix_ext._C, and why it is missing where it is."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import torch  # noqa: F401  (first, so that its OpenMP run time is the one that both use)
+
+_module: ModuleType | None = None
+_failure: str | None = None
+
+try:
+    _module = importlib.import_module("metrix_ext._C")
+except ImportError as error:
+    _failure = str(error)
+
+
+def failure() -> str | None:
+    """Why the compiled part cannot be used, or None."""
+    return None if _failure is None else f"the compiled part of metrix_ext did not load: {_failure}"
+
+
+def cuda_architectures() -> str:
+    """What the CUDA kernels were compiled for, as CMake names it; empty if they were not built."""
+    return "" if _module is None else _module.cuda_architectures
+
+
+def lib() -> ModuleType:
+    """The compiled module.
+
+    Raises:
+        RuntimeError: it did not load.
+    """
+    if _module is None:
+        raise RuntimeError(failure())
+    return _module

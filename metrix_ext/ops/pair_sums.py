@@ -1,0 +1,237 @@
+"""The two sums of Eq. (7) and (9) for every anchor, as a reduction over similarities: no mixed example is formed.
+
+Mixing commutes with the inner product. With nu_ij^2 = lambda^2 q_i + (1-lambda)^2 q_j + 2 lambda (1-lambda) k_ij,
+
+    s(a, mix_ij) = (lambda s(a, i) + (1-lambda) s(a, j)) / nu_ij          (nu = 1 if not renormalised)
+
+and with m = ds * s of a term the gradients are
+
+    ds(a, i) += ds lambda/nu       ds(a, j) += ds (1-lambda)/nu
+    dk_ij    -= m lambda(1-lambda)/nu^2      dq_i -= m lambda^2/(2 nu^2)      dq_j -= m (1-lambda)^2/(2 nu^2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import backend, native, reference
+from ..formula import Rho
+from ..relations import Relations
+from .library import LIBRARY
+
+PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
+
+_ARGUMENTS = (
+    "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, str pairs, bool exponential, float[] rho, "
+    "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm"
+)
+LIBRARY.define(f"pair_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
+LIBRARY.define(
+    f"pair_sums_backward(Tensor grad_sums, Tensor sums, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def pair_sums(
+    similarity: Tensor,
+    relations: Relations,
+    rho: tuple[Rho, Rho],
+    pairs: str = "clean",
+    lam: Tensor | None = None,
+    gram: Tensor | None = None,
+    sqnorm: Tensor | None = None,
+    self_similarity: Tensor | None = None,
+    self_sqnorm: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both sums of every anchor: over P(a) and N(a) if ``pairs`` is "clean", over V(a) of a set of pairs otherwise.
+
+    Examples (columns) are sorted by class. Sets within the examples ("pos-neg", "pos-pos", "neg-neg") read ``lam``
+    and ``gram`` [n, n] by (first, second) example; the sets with the anchor ("anc-neg", "anc-pos") read them [m, n]
+    by (anchor, example). Unordered sets take the pairs with first < second.
+
+    Args:
+        similarity: [m, n] s(a, x), float16, bfloat16, float32 or float64; half types are computed in float32.
+        relations: who is positive and negative for whom.
+        rho: of the positive and the negative side; both exponential or neither.
+        pairs: "clean" or the name of a set of pairs.
+        lam: weight of the first of a pair, in [0, 1]: one element or a matrix as above. No gradient flows to it.
+        gram: inner products of what is mixed, a matrix as above; given, mixed examples are renormalised.
+        sqnorm: [n] squared norms of what is mixed; with gram.
+        self_similarity: [m] s(a, a), the anchor with itself as a source; sets with the anchor.
+        self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram.
+
+    Returns:
+        sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
+        nonzero [m, 2], the number of terms that are not 0 (linear rho; 0 otherwise). float32 or float64.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
+        RuntimeError: a backend asked for by name cannot run on these tensors.
+    """
+    dtype = _compute_dtype(similarity)
+    inputs = [None if t is None else t.to(dtype) for t in (lam, gram, sqnorm, self_similarity, self_sqnorm)]
+    _check(similarity, relations, pairs, *inputs)
+    if inputs[0] is not None:
+        inputs[0] = inputs[0].detach()
+    similarity = similarity.to(dtype)
+    if backend.choose(similarity.device) == "reference":
+        return reference.pair_sums(similarity, relations, rho, pairs, *inputs)
+    flat = [number for side in rho for number in (side.scale, side.shift, side.floor)]
+    sums, nonzero = torch.ops.metrix_ext.pair_sums(
+        similarity,
+        relations.positives,
+        relations.self_index,
+        relations.mask,
+        pairs,
+        rho[0].exponential,
+        flat,
+        *inputs,
+    )
+    return sums, nonzero.detach()
+
+
+def _compute_dtype(similarity: Tensor) -> torch.dtype:
+    if similarity.dtype in (torch.float32, torch.float64):
+        return similarity.dtype
+    if similarity.dtype in (torch.float16, torch.bfloat16):
+        return torch.float32
+    raise TypeError(f"similarity: got {similarity.dtype}, expected float16, bfloat16, float32 or float64")
+
+
+def _check(
+    similarity: Tensor,
+    relations: Relations,
+    pairs: str,
+    lam: Tensor | None,
+    gram: Tensor | None,
+    sqnorm: Tensor | None,
+    self_similarity: Tensor | None,
+    self_sqnorm: Tensor | None,
+) -> None:
+    if similarity.dim() != 2:
+        raise ValueError(f"similarity: got {list(similarity.shape)}, expected [anchors, examples]")
+    if pairs != "clean" and pairs not in PAIR_SETS:
+        raise ValueError(f"pairs: got {pairs!r}, expected 'clean' or one of {', '.join(PAIR_SETS)}")
+    m, n = similarity.shape
+    mixed, with_anchor = pairs != "clean", pairs.startswith("anc-")
+    matrix = (m, n) if with_anchor else (n, n)
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...], bool]] = {
+        "relations.positives": (relations.positives, (m, 2), True),
+        "relations.self_index": (relations.self_index, (m,), True),
+        "relations.mask": (relations.mask, (m, n), relations.mask is not None),
+        "gram": (gram, matrix, mixed and gram is not None),
+        "sqnorm": (sqnorm, (n,), mixed and gram is not None),
+        "self_similarity": (self_similarity, (m,), with_anchor),
+        "self_sqnorm": (self_sqnorm, (m,), with_anchor and gram is not None),
+    }
+    if mixed and (lam is None or lam.numel() != 1):
+        expected["lam"] = (lam, matrix, True)
+    elif not mixed:
+        expected["lam"] = (lam, (), False)
+    for name, (tensor, shape, wanted) in expected.items():
+        if (tensor is not None) != wanted:
+            raise ValueError(f"{name}: {'missing' if wanted else 'not used'} with pairs={pairs!r}")
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name}: got {list(tensor.shape)}, expected {list(shape)}")
+        if tensor is not None and tensor.device != similarity.device:
+            raise ValueError(f"{name}: is on {tensor.device}, expected {similarity.device} as similarity")
+
+
+def _problem(
+    similarity: Tensor,
+    positives: Tensor,
+    self_index: Tensor,
+    mask: Tensor | None,
+    pairs: str,
+    exponential: bool,
+    rho: list[float],
+    lam: Tensor | None,
+    gram: Tensor | None,
+    sqnorm: Tensor | None,
+    self_similarity: Tensor | None,
+    self_sqnorm: Tensor | None,
+) -> tuple[Any, list[Tensor | None]]:
+    """The native argument struct, and the contiguous tensors that it points into."""
+    tensors = [
+        None if t is None else t.contiguous()
+        for t in (similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask)
+    ]
+    problem = native.lib().Problem(
+        similarity.shape[0],
+        similarity.shape[1],
+        pairs,
+        exponential,
+        rho,
+        gram is not None,
+        lam is not None and lam.numel() == 1,
+        *(0 if t is None else t.data_ptr() for t in tensors),
+    )
+    return problem, tensors
+
+
+def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
+    return getattr(native.lib(), f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
+
+
+@torch.library.impl(LIBRARY, "pair_sums", "CPU")
+def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    problem, _alive = _problem(similarity, *args)
+    sums, nonzero = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
+    _kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), nonzero.data_ptr(), torch.get_num_threads())
+    return sums, nonzero
+
+
+@torch.library.impl(LIBRARY, "pair_sums_backward", "CPU")
+def _backward_cpu(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    problem, _alive = _problem(similarity, *args)
+    grad_sums, sums = grad_sums.contiguous(), sums.contiguous()
+    gradients = _empty_gradients(similarity, *args)
+    _kernel("pair_sums_backward", similarity.dtype)(
+        problem,
+        sums.data_ptr(),
+        grad_sums.data_ptr(),
+        *(g.data_ptr() for g in gradients),
+        torch.get_num_threads(),
+    )
+    return gradients
+
+
+def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Of similarity, gram, sqnorm, self_similarity and self_sqnorm; without elements where there is no input."""
+    optional = args[-4:]
+    shapes = [(0,) if t is None else tuple(t.shape) for t in optional]
+    return (
+        similarity.new_empty(similarity.shape),
+        *(similarity.new_empty(shape) for shape in shapes),
+    )
+
+
+@torch.library.register_fake("metrix_ext::pair_sums", lib=LIBRARY)
+def _forward_fake(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    return similarity.new_empty((similarity.shape[0], 2)), similarity.new_empty((similarity.shape[0], 2))
+
+
+@torch.library.register_fake("metrix_ext::pair_sums_backward", lib=LIBRARY)
+def _backward_fake(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return _empty_gradients(similarity, *args)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    similarity, positives, self_index, mask, pairs, exponential, rho, *rest = inputs
+    ctx.options = (pairs, exponential, rho)
+    ctx.save_for_backward(output[0], similarity, positives, self_index, mask, *rest)
+
+
+def _backward(ctx: Any, grad_sums: Tensor, _grad_nonzero: Tensor) -> tuple[Tensor | None, ...]:
+    sums, similarity, positives, self_index, mask, *rest = ctx.saved_tensors
+    gradients = torch.ops.metrix_ext.pair_sums_backward(
+        grad_sums, sums, similarity, positives, self_index, mask, *ctx.options, *rest
+    )
+    optional = [g if t is not None else None for g, t in zip(gradients[1:], rest[1:], strict=True)]
+    return (gradients[0], None, None, None, None, None, None, None, *optional)
+
+
+torch.library.register_autograd("metrix_ext::pair_sums", _backward, setup_context=_setup_context, lib=LIBRARY)

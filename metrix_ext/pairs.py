@@ -1,0 +1,104 @@
+"""The sets of pairs M(a) to mix, and lambda of their pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .ops import pair_lambda
+from .ops.pair_sums import PAIR_SETS
+from .relations import Relations
+
+
+def with_anchor(pairs: str) -> bool:
+    """Whether the first of each pair is the anchor itself."""
+    return pairs.startswith("anc-")
+
+
+def unordered(pairs: str) -> bool:
+    """Whether both of a pair come from one set, so that only i < j counts."""
+    return pairs in ("pos-pos", "neg-neg")
+
+
+def count_terms(pairs: str, relations: Relations, examples: int) -> Tensor:
+    """Number of mixed examples in the positive and in the negative sum of every anchor, [m, 2] int64."""
+    positives, negatives = relations.sizes(examples)
+    none = torch.zeros_like(positives)
+    both = {
+        "pos-neg": (positives * negatives, positives * negatives),
+        "anc-neg": (negatives, negatives),
+        "anc-pos": (positives, none),
+        "pos-pos": (positives * (positives - 1) // 2, none),
+        "neg-neg": (none, negatives * (negatives - 1) // 2),
+    }
+    return torch.stack(both[pairs], dim=1)
+
+
+@dataclass(frozen=True)
+class Lambda:
+    """lambda of the pairs of a batch.
+
+    Attributes:
+        values: one element, or a matrix by (first, second) in the order of the batch; the rows are the anchors for
+            the sets with the anchor and the examples otherwise.
+        one_mix_per_pair: lambda_ji = 1 - lambda_ij is known to hold, so that {i, j} has one mix for all anchors.
+    """
+
+    values: Tensor
+    one_mix_per_pair: bool
+
+    def at(self, i: Tensor, j: Tensor) -> Tensor:
+        """lambda of the listed pairs."""
+        return self.values[i, j] if self.values.numel() > 1 else self.values.reshape(1).expand(len(i))
+
+
+def sample_lambda(batch: Batch, pairs: str, granularity: str, alpha: float, seed: int | Tensor) -> Lambda:
+    """lambda ~ Beta(alpha, alpha): for ``"pair"`` one per unordered pair of the batch, for ``"batch"`` one in all."""
+    dtype = batch.similarity.dtype
+    if granularity == "pair":
+        rows = batch.anchor_ids if with_anchor(pairs) else batch.order
+        return Lambda(pair_lambda(seed, rows, batch.order, alpha, dtype), one_mix_per_pair=True)
+    zero_and_one = torch.arange(2, device=batch.order.device)
+    lam = pair_lambda(seed, zero_and_one[:1], zero_and_one[1:], alpha, dtype)
+    return fixed_lambda(batch, pairs, lam)
+
+
+def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
+    """A given lambda: a number, or a matrix in the caller's order of anchors and examples.
+
+    Raises:
+        ValueError: it is outside [0, 1] or has another shape.
+    """
+    similarity, order = batch.similarity, batch.order
+    n = len(order)
+    rows = len(batch.anchors) if with_anchor(pairs) else n
+    if isinstance(lam, Tensor):
+        values = lam.detach().to(similarity)
+        if lam.numel() != 1 and lam.shape != (rows, n):
+            raise ValueError(f"lam: got {list(lam.shape)}, expected one element or [{rows}, {n}] with {pairs}")
+    else:
+        check_lambda(lam)
+        values = torch.full((1,), lam, dtype=similarity.dtype, device=similarity.device)
+    if values.numel() > 1:
+        row_order = order if batch.anchors_are_examples or not with_anchor(pairs) else None
+        values = values if row_order is None else values.index_select(0, row_order)
+        values = values.index_select(1, order)
+    if pairs == "neg-neg":
+        # Sorting by class turned some pairs i < j round; lambda stays the weight of the one that came first.
+        turned = order[:, None] > order[None, :]
+        values = values.expand(n, n)
+        values = torch.where(turned, 1 - values.T, values)
+    return Lambda(values.contiguous(), one_mix_per_pair=False)
+
+
+def check_lambda(lam: float) -> None:
+    if not 0.0 <= lam <= 1.0:
+        raise ValueError(f"lam: got {lam}, expected a number from 0 to 1")
+
+
+def check_pairs(pairs: str) -> None:
+    if pairs not in PAIR_SETS:
+        raise ValueError(f"pairs: got {pairs!r}, expected one of {', '.join(PAIR_SETS)}")

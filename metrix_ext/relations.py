@@ -1,0 +1,60 @@
+"""Who is positive and who is negative for whom, in the form that every backend reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Relations:
+    """P(a) and N(a) of m anchors among n examples that are sorted by class.
+
+    Attributes:
+        positives: [m, 2] int64, the first and one past the last column of the anchor's class.
+        self_index: [m] int64, the anchor's own column, or -1 if it is none of the examples.
+        mask: [m, n] int8 or None. 1 positive, -1 negative, 0 neither; where given it replaces the ranges.
+    """
+
+    positives: Tensor
+    self_index: Tensor
+    mask: Tensor | None = None
+
+    @classmethod
+    def from_labels(cls, anchor_labels: Tensor, sorted_labels: Tensor, self_index: Tensor) -> Relations:
+        """P(a): the anchor's label, itself left out. N(a): any other label. No device synchronisation."""
+        begin = torch.searchsorted(sorted_labels, anchor_labels)
+        end = torch.searchsorted(sorted_labels, anchor_labels, right=True)
+        return cls(torch.stack((begin, end), dim=1), self_index)
+
+    def dense(self, examples: int) -> Tensor:
+        """The mask [m, n], built from the ranges if there is none."""
+        if self.mask is not None:
+            return self.mask
+        column = torch.arange(examples, device=self.positives.device)
+        same_class = (self.positives[:, :1] <= column) & (column < self.positives[:, 1:])
+        mask = same_class.to(torch.int8) * 2 - 1
+        return mask.masked_fill(column == self.self_index[:, None], 0)
+
+    def keep_pairs(self, mask: Tensor) -> Relations:
+        """The same anchors with exactly the positives and negatives of a mask [m, n]."""
+        column = torch.arange(mask.shape[1], device=mask.device)
+        return replace(self, mask=mask.masked_fill(column == self.self_index[:, None], 0))
+
+    def keep_hard_negatives(self, similarity: Tensor, k: int) -> Relations:
+        """For each anchor only the k negatives of highest similarity [m, n]; equal ones by the lower column."""
+        mask = self.dense(similarity.shape[1])
+        negative = mask == -1
+        score = similarity.detach().masked_fill(~negative, -torch.inf)
+        order = score.argsort(dim=1, descending=True, stable=True)
+        hardest = torch.zeros_like(negative).scatter_(1, order[:, :k], True)
+        return replace(self, mask=mask.masked_fill(negative & ~hardest, 0))
+
+    def sizes(self, examples: int) -> tuple[Tensor, Tensor]:
+        """|P(a)| and |N(a)|, int64 [m] each."""
+        if self.mask is not None:
+            return (self.mask == 1).sum(1), (self.mask == -1).sum(1)
+        same_class = self.positives[:, 1] - self.positives[:, 0]
+        return same_class - (self.self_index >= 0).long(), examples - same_class

@@ -1,0 +1,93 @@
+"""Builds metrix_ext._C with CMake and ninja. No torch is needed, and no GPU: CUDA kernels are built where nvcc is found.
+
+METRIX_CUDA=0 or 1 forces the choice; METRIX_CUDA_ARCHITECTURES (as in CMake, e.g. "90-real") replaces the default.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+def find_nvcc() -> str | None:
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    candidates = [os.environ.get("CUDACXX"), shutil.which("nvcc")]
+    candidates += [str(Path(home) / "bin" / "nvcc") for home in homes if home]
+    return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
+
+
+def cuda_architectures(nvcc: str) -> str:
+    """Ampere, Hopper and Blackwell as machine code as far as this nvcc knows them, and PTX of the last for the rest."""
+    if chosen := os.environ.get("METRIX_CUDA_ARCHITECTURES"):
+        return chosen
+    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", text)
+    version = tuple(map(int, found.groups())) if found else (0, 0)
+    if version >= (12, 8):
+        return "80-real;90-real;100"
+    return "80-real;90" if version >= (11, 8) else "80"
+
+
+def choose_cuda() -> tuple[str | None, str]:
+    """nvcc to use, or None, and the line that says why."""
+    wish = os.environ.get("METRIX_CUDA", "")
+    if wish not in ("", "0", "1"):
+        sys.exit(f"metrix_ext: METRIX_CUDA is {wish!r}, expected 0 or 1")
+    nvcc = find_nvcc()
+    if wish == "0":
+        return None, "metrix_ext: CPU kernels only (METRIX_CUDA=0)"
+    if nvcc is None:
+        if wish == "1":
+            sys.exit("metrix_ext: METRIX_CUDA=1 but there is no nvcc on PATH, in CUDACXX or in CUDA_HOME")
+        return None, "metrix_ext: no nvcc found, building the CPU kernels only (set CUDA_HOME or CUDACXX to change that)"
+    return nvcc, f"metrix_ext: building the CPU kernels, and the CUDA kernels with {nvcc}"
+
+
+def require_compiler() -> None:
+    names = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
+    if not any(name and shutil.which(name.split()[0]) for name in names):
+        sys.exit("metrix_ext: no C++ compiler found; install one that knows C++20 (g++ 10, clang 12 or newer) or set CXX")
+
+
+class CMakeBuild(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        import pybind11
+
+        require_compiler()
+        nvcc, line = choose_cuda()
+        print(line, flush=True)
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build = Path(self.build_temp).resolve() / ext.name
+        build.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        options = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target.parent,
+            "CMAKE_INSTALL_RPATH_USE_LINK_PATH": "OFF",
+            "Python_EXECUTABLE": sys.executable,
+            "PYBIND11_FINDPYTHON": "ON",
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+            "METRIX_CUDA": "ON" if nvcc else "OFF",
+        }
+        if nvcc:
+            options["CMAKE_CUDA_COMPILER"] = nvcc
+            options["METRIX_CUDA_ARCHITECTURES"] = cuda_architectures(nvcc)
+        defines = [f"-D{name}={value}" for name, value in options.items()]
+        # An old configuration may point at another environment's Python or nvcc.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        try:
+            subprocess.run(["cmake", "-S", ROOT / "csrc", "-B", build, "-G", "Ninja", *defines], check=True)
+            subprocess.run(["cmake", "--build", build], check=True)
+        except subprocess.CalledProcessError as error:
+            hint = "; METRIX_CUDA=0 builds without CUDA" if nvcc else ""
+            sys.exit(f"metrix_ext: the native build failed ({error}){hint}")
+
+
+setup(ext_modules=[Extension("metrix_ext._C", [])], cmdclass={"build_ext": CMakeBuild})
