@@ -6,20 +6,19 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define METRIX_FN static __host__ __device__ __forceinline__
-#define METRIX_UNROLL _Pragma("unroll")
-#else
-// Internal linkage and forced inlining: a copy compiled for AVX-512 must never be the one that the
-// linker keeps for a caller on an older processor.
-#define METRIX_FN static inline __attribute__((always_inline))
-#define METRIX_UNROLL _Pragma("GCC unroll 32")
-#endif
+#include "compiler.h"
 
 namespace metrix {
 
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
+
+// The formulas are written for a number T: a float or double, or on the CPU a vector of them (cpu/simd.h), for which a
+// comparison gives a mask and select() picks by element.
+template <class Condition, class T>
+METRIX_FN T select(Condition condition, T yes, T no) {
+  return condition ? yes : no;
+}
 
 template <class To, class From>
 METRIX_FN To bit_cast(From from) {
@@ -29,41 +28,43 @@ METRIX_FN To bit_cast(From from) {
   return to;
 }
 
+METRIX_FN float square_root(float x) { return ::sqrtf(x); }
+METRIX_FN double square_root(double x) { return ::sqrt(x); }
+
 // min and max that keep a NaN in x, which std::min, fmin and the hardware instructions do not.
-template <class T>
-METRIX_FN T at_least(T x, T low) {
-  return x < low ? low : x;
+template <class T, class S>
+METRIX_FN T at_least(T x, S low) {
+  return select(x < low, T{} + low, x);
 }
 
-template <class T>
-METRIX_FN T at_most(T x, T high) {
-  return x > high ? high : x;
+template <class T, class S>
+METRIX_FN T at_most(T x, S high) {
+  return select(x > high, T{} + high, x);
 }
 
 // 2^x, clamped to the normal range: below it the result is the smallest normal number, which is nothing beside
 // the largest term of a sum. Rounding to an integer by adding 1.5 * 2^(mantissa bits) leaves the fraction in
 // [-1/2, 1/2]; the polynomials are minimax in relative error there (2e-9 and 3e-18).
-METRIX_FN float exp2(float x) {
+template <class Bits, class T>
+METRIX_FN T exp2_single(T x) {
   x = at_most(at_least(x, -126.f), 127.f);
-  const float shifted = x + 12582912.f;
-  const float f = x - (shifted - 12582912.f);
-  float p = 1.534581216e-4f;
-  p = p * f + 1.339993121e-3f;
+  const T shifted = x + 12582912.f;
+  const T f = x - (shifted - 12582912.f);
+  T p = 1.534581216e-4f * f + 1.339993121e-3f;
   p = p * f + 9.618488957e-3f;
   p = p * f + 5.550328777e-2f;
   p = p * f + 2.402264689e-1f;
   p = p * f + 6.931472057e-1f;
   p = p * f + 1.f;
-  const uint32_t exponent = bit_cast<uint32_t>(shifted) + 127u;
-  return p * bit_cast<float>(exponent << 23);
+  return p * bit_cast<T>((bit_cast<Bits>(shifted) + 127u) << 23);
 }
 
-METRIX_FN double exp2(double x) {
+template <class Bits, class T>
+METRIX_FN T exp2_double(T x) {
   x = at_most(at_least(x, -1022.), 1023.);
-  const double shifted = x + 6755399441055744.;
-  const double f = x - (shifted - 6755399441055744.);
-  double p = 4.4352809446103361611e-10;
-  p = p * f + 7.0741056262456593708e-9;
+  const T shifted = x + 6755399441055744.;
+  const T f = x - (shifted - 6755399441055744.);
+  T p = 4.4352809446103361611e-10 * f + 7.0741056262456593708e-9;
   p = p * f + 1.0178198033328527662e-7;
   p = p * f + 1.3215433089594629037e-6;
   p = p * f + 1.52527334899608046e-5;
@@ -74,9 +75,11 @@ METRIX_FN double exp2(double x) {
   p = p * f + 2.4022650695910156205e-1;
   p = p * f + 6.9314718055994533046e-1;
   p = p * f + 1.;
-  const uint64_t exponent = bit_cast<uint64_t>(shifted) + 1023u;
-  return p * bit_cast<double>(exponent << 52);
+  return p * bit_cast<T>((bit_cast<Bits>(shifted) + uint64_t(1023)) << 52);
 }
+
+METRIX_FN float exp2(float x) { return exp2_single<uint32_t>(x); }
+METRIX_FN double exp2(double x) { return exp2_double<uint64_t>(x); }
 
 // log2 of a positive, normal double: log2(m) = 2/ln2 * artanh((m-1)/(m+1)) with m in [sqrt(1/2), sqrt(2)).
 METRIX_FN double log2(double x) {
@@ -103,38 +106,35 @@ METRIX_FN double log2(double x) {
   return exponent + 2. * kLog2E * f * p;
 }
 
-METRIX_FN float square_root(float x) { return ::sqrtf(x); }
-METRIX_FN double square_root(double x) { return ::sqrt(x); }
-
 // ---- similarity of a mixed example ------------------------------------------------------------------------
 
 // s(a, mix_ij) = first * s(a, i) + second * s(a, j), with first = lambda / nu and second = (1 - lambda) / nu.
-template <class T>
-METRIX_FN T mixed_similarity(T first, T second, T s_i, T s_j) {
+template <class T, class S>
+METRIX_FN T mixed_similarity(T first, T second, S s_i, T s_j) {
   return first * s_i + second * s_j;
 }
 
 // 1/nu of mix_ij = lambda x_i + (1 - lambda) x_j, from q = |x|^2 and k_ij = <x_i, x_j>. The floor on the norm
 // is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0.
-template <class T>
-METRIX_FN T inverse_mixed_norm(T lambda, T q_i, T q_j, T k_ij) {
-  const T mu = T(1) - lambda;
-  const T square = lambda * lambda * q_i + mu * mu * q_j + T(2) * lambda * mu * k_ij;
-  return T(1) / square_root(at_least(square, T(1e-24)));
+template <class T, class S>
+METRIX_FN T inverse_mixed_norm(T lambda, S q_i, T q_j, T k_ij) {
+  const T mu = S(1) - lambda;
+  const T square = lambda * lambda * q_i + mu * mu * q_j + S(2) * lambda * mu * k_ij;
+  return S(1) / square_root(at_least(square, S(1e-24)));
 }
 
 // ---- rho of Table 1 ---------------------------------------------------------------------------------------
 
 // Contrastive: rho(s) = max(scale * s + shift, floor), the floor being 0 or minus infinity.
-template <class T>
-METRIX_FN T linear_rho(T s, T scale, T shift, T floor) {
+template <class T, class S>
+METRIX_FN T linear_rho(T s, S scale, S shift, S floor) {
   return at_least(scale * s + shift, floor);
 }
 
 // Its derivative; 0 at the kink, as in torch.relu.
-template <class T>
-METRIX_FN T linear_rho_slope(T s, T scale, T shift, T floor) {
-  return scale * s + shift <= floor ? T(0) : scale;
+template <class T, class S>
+METRIX_FN T linear_rho_slope(T s, S scale, S shift, S floor) {
+  return select(scale * s + shift <= floor, T{}, T{} + scale);
 }
 
 // ---- lambda of a pair -------------------------------------------------------------------------------------

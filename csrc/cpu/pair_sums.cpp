@@ -2,7 +2,8 @@
 // the anchors of one class share their positives and negatives, hence lambda, the norms and the weights.
 //
 // A group walks its pairs row by row: i outside, the group's anchors inside, j in the vectorised row kernels. The
-// j of a group are packed side by side, so rows are contiguous, aligned and padded whatever the set of pairs is.
+// j of a group are packed side by side, so rows are contiguous, aligned and padded whatever the set of pairs is, and
+// taken a tile at a time, so that a tile's rows of all anchors stay in the first-level cache.
 #include "../pair_sums.h"
 
 #include <cmath>
@@ -20,7 +21,8 @@
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kAnchorsPerBlock = 64;  // bounds the packed rows of a group: 64 n numbers
+constexpr int64_t kColumnsPerTile = 512;
+constexpr int64_t kAnchorsPerBlock = 64;
 constexpr int64_t kTermsWorthAThread = 8192;
 
 int64_t padded(int64_t size) { return (size + kRowPad - 1) / kRowPad * kRowPad; }
@@ -162,7 +164,8 @@ Groups group_anchors(const PairSumsArgs<T>& args, bool shared) {
 
 template <class T>
 struct Scratch {
-  std::vector<Range> first, second;
+  std::vector<Range> first, candidates;  // all columns of the first and of the second of a pair
+  std::vector<Range> second;             // a tile of the candidates
   Buffer<T> similarity, similarity_gradient;  // [anchors of a block, packed columns]
   Buffer<T> lambda, gram, sqnorm, first_coefficient, second_coefficient, positive_weight, negative_weight, terms;
   Buffer<T> moment, gram_gradient, sqnorm_gradient;
@@ -228,10 +231,33 @@ class Kernel {
       scratch.first.assign(1, {anchors[0], anchors[0] + 1});
     else
       find_candidates(args_, anchors[0], set_.first_positive, scratch.first);
-    find_candidates(args_, anchors[0], set_.second_positive, scratch.second);
-    const int64_t columns = count(scratch.second);
-    if (columns == 0) return;
-    const int64_t size = padded(columns);
+    find_candidates(args_, anchors[0], set_.second_positive, scratch.candidates);
+    size_t range = 0;
+    int64_t begin = 0;  // within the range
+    while (next_tile(scratch.candidates, range, begin, scratch.second))
+      mixed_tile(anchors, anchor_count, scratch, sink);
+  }
+
+ private:
+  // The next kColumnsPerTile columns of the ranges, from position begin of one of them on; false at the end.
+  static bool next_tile(const std::vector<Range>& ranges, size_t& range, int64_t& begin, std::vector<Range>& tile) {
+    tile.clear();
+    for (int64_t room = kColumnsPerTile; room > 0 && range < ranges.size();) {
+      const int64_t from = ranges[range].begin + begin;
+      const int64_t taken = std::min(room, ranges[range].end - from);
+      tile.push_back({from, from + taken});
+      room -= taken;
+      begin += taken;
+      if (from + taken == ranges[range].end) {
+        ++range;
+        begin = 0;
+      }
+    }
+    return !tile.empty();
+  }
+
+  void mixed_tile(const int64_t* anchors, int64_t anchor_count, Scratch<T>& scratch, const Sink<T>& sink) const {
+    const int64_t columns = count(scratch.second), size = padded(columns);
     if (args_.renormalize) {
       pack_padded(scratch.second, args_.sqnorm, size, scratch.sqnorm.take(size));
       T* sqnorm_gradient = scratch.sqnorm_gradient.take(size);
@@ -242,7 +268,6 @@ class Kernel {
     if (sink.sqnorm != nullptr) add_unpacked(scratch.second, scratch.sqnorm_gradient.take(size), sink.sqnorm);
   }
 
- private:
   void mixed_block(const int64_t* anchors, int64_t anchor_count, int64_t columns, Scratch<T>& scratch,
                    const Sink<T>& sink) const {
     const int64_t n = args_.examples, size = padded(columns);
@@ -331,7 +356,7 @@ class Kernel {
     }
     if (sink.gram != nullptr) {
       T* gram_gradient = scratch.gram_gradient.take(size);
-      std::fill(gram_gradient, gram_gradient + size, T(0));
+      std::fill(gram_gradient, gram_gradient + start, T(0));
       T* sqnorm_gradient = scratch.sqnorm_gradient.take(size);
       const T sqnorm_i = rows_.norm_gradients(size - start, moment + start, first + start, second + start,
                                               gram_gradient + start, sqnorm_gradient + start);

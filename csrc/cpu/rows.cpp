@@ -1,8 +1,8 @@
-// Compiled once per instruction set, with METRIX_ISA naming it. Plain loops that the compiler vectorises over the
-// formulas of math.h; nothing here may have external linkage but the two tables at the end.
-#include "rows.h"
+// Compiled once per instruction set: METRIX_ISA names it and METRIX_VECTOR_BYTES is its width. Nothing here has
+// external linkage but the two tables at the end.
+#include "simd.h"  // before math.h, which the others include
 
-#include "../math.h"
+#include "rows.h"
 
 namespace metrix::cpu {
 namespace {
@@ -14,42 +14,43 @@ template <class T>
 constexpr T kInfinity = T(__builtin_inf());
 
 template <class T>
-void mix_coefficients(int64_t size, const T* __restrict lambda, T q_i, const T* __restrict q, const T* __restrict k,
-                      T* __restrict first, T* __restrict second) {
-#pragma omp simd
-  for (int64_t j = 0; j < size; ++j) {
-    const T inverse = inverse_mixed_norm(lambda[j], q_i, q[j], k[j]);
-    first[j] = lambda[j] * inverse;
-    second[j] = (T(1) - lambda[j]) * inverse;
+void mix_coefficients(int64_t size, const T* lambda, T q_i, const T* q, const T* k, T* first, T* second) {
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vector<T> lambda_j = load(lambda + j);
+    const Vector<T> inverse = inverse_mixed_norm(lambda_j, q_i, load(q + j), load(k + j));
+    store(first + j, lambda_j * inverse);
+    store(second + j, (T(1) - lambda_j) * inverse);
   }
 }
 
 // With m = sum of ds * s: dk_ij = -m first second, dq_i = -m first^2 / 2, dq_j = -m second^2 / 2.
 template <class T>
-T norm_gradients(int64_t size, const T* __restrict moment, const T* __restrict first, const T* __restrict second,
-                 T* __restrict gram, T* __restrict sqnorm) {
-  T sqnorm_i = 0;
-#pragma omp simd reduction(+ : sqnorm_i)
-  for (int64_t j = 0; j < size; ++j) {
-    gram[j] -= moment[j] * first[j] * second[j];
-    sqnorm[j] -= T(0.5) * moment[j] * second[j] * second[j];
-    sqnorm_i -= T(0.5) * moment[j] * first[j] * first[j];
+T norm_gradients(int64_t size, const T* moment, const T* first, const T* second, T* gram, T* sqnorm) {
+  Vector<T> sqnorm_i{};
+  for (int64_t j = 0; j < size; j += kLanes<T>) {
+    const Vector<T> m = load(moment + j), c_i = load(first + j), c_j = load(second + j);
+    store(gram + j, -m * c_i * c_j);
+    store(sqnorm + j, load(sqnorm + j) - T(0.5) * m * c_j * c_j);
+    sqnorm_i -= T(0.5) * m * c_i * c_i;
   }
-  return sqnorm_i;
+  return sum<T>(sqnorm_i);
 }
 
 template <class T>
-bool all_finite(int64_t size, const T* __restrict values) {
-  T difference = 0;  // x - x is 0 for a finite x and NaN otherwise
-#pragma omp simd reduction(+ : difference)
-  for (int64_t j = 0; j < size; ++j) difference += values[j] - values[j];
-  return difference == T(0);
+bool all_finite(int64_t size, const T* values) {
+  Vector<T> difference{};  // x - x is 0 for a finite x and NaN otherwise
+  int64_t j = 0;
+  for (; j + kLanes<T> <= size; j += kLanes<T>) difference += load(values + j) - load(values + j);
+  T rest = sum<T>(difference);
+  for (; j < size; ++j) rest += values[j] - values[j];
+  return rest == T(0);
 }
 
 template <bool Mixed, class T>
-METRIX_FN T similarity_of(const Row<T>& row, int64_t j) {
-  return Mixed ? mixed_similarity(row.first[j], row.second[j], row.similarity_i, row.similarity[j])
-               : row.similarity[j];
+METRIX_FN Vector<T> similarity_of(const Row<T>& row, int64_t j) {
+  const Vector<T> s_j = load(row.similarity + j);
+  if constexpr (Mixed) return mixed_similarity(load(row.first + j), load(row.second + j), row.similarity_i, s_j);
+  return s_j;
 }
 
 template <class T>
@@ -65,87 +66,81 @@ METRIX_FN void add_scaled(Cell<T>& cell, T shift, T sum) {
 // Two passes: the largest exponent among the terms whose weight is not 0, then the sums relative to it. Their
 // difference is taken between similarities, before scale blows rounding up.
 template <Sides sides, bool Mixed, class T>
-void exp_sums_of(const Row<T>& row, const ExpSide<T> side[2], Cell<T> cells[2], T* __restrict s) {
+void exp_sums_of(const Row<T>& row, const ExpSide<T> side[2], Cell<T> cells[2], T* scratch) {
   const T positive_scale = side[0].scale, negative_scale = side[1].scale;
-  T positive_max = -kInfinity<T>, negative_max = -kInfinity<T>;
-#pragma omp simd reduction(max : positive_max, negative_max)
-  for (int64_t j = 0; j < row.size; ++j) {
-    const T s_j = similarity_of<Mixed>(row, j);
-    s[j] = s_j;
+  const Vector<T> nothing = Vector<T>{} - kInfinity<T>;
+  Vector<T> positive_top = nothing, negative_top = nothing;
+  for (int64_t j = 0; j < row.size; j += kLanes<T>) {
+    const Vector<T> s = similarity_of<Mixed>(row, j);
+    store(scratch + j, s);
     if constexpr (takes_positive(sides)) {
-      const T t = row.positive_weight[j] > 0 ? positive_scale * s_j : -kInfinity<T>;
-      positive_max = t > positive_max ? t : positive_max;
+      const Vector<T> t = select(load(row.positive_weight + j) > T(0), positive_scale * s, nothing);
+      positive_top = select(t > positive_top, t, positive_top);
     }
     if constexpr (takes_negative(sides)) {
-      const T t = row.negative_weight[j] > 0 ? negative_scale * s_j : -kInfinity<T>;
-      negative_max = t > negative_max ? t : negative_max;
+      const Vector<T> t = select(load(row.negative_weight + j) > T(0), negative_scale * s, nothing);
+      negative_top = select(t > negative_top, t, negative_top);
     }
   }
-  // No weight above 0: the terms vanish; a shift of 0 keeps infinity out of the differences below.
-  const bool has_positive = positive_max != -kInfinity<T>, has_negative = negative_max != -kInfinity<T>;
-  const T positive_shift = has_positive ? positive_max : T(0), negative_shift = has_negative ? negative_max : T(0);
-  T positive_sum = 0, negative_sum = 0;
-#pragma omp simd reduction(+ : positive_sum, negative_sum)
-  for (int64_t j = 0; j < row.size; ++j) {
-    if constexpr (takes_positive(sides)) positive_sum += row.positive_weight[j] * exp2(positive_scale * s[j] - positive_shift);
-    if constexpr (takes_negative(sides)) negative_sum += row.negative_weight[j] * exp2(negative_scale * s[j] - negative_shift);
+  const T positive_shift = largest<T>(positive_top), negative_shift = largest<T>(negative_top);
+  // Without a weight above 0 the terms vanish; skipping them keeps infinity out of the differences.
+  const bool has_positive = positive_shift != -kInfinity<T>, has_negative = negative_shift != -kInfinity<T>;
+  if (!has_positive && !has_negative) return;
+  Vector<T> positive_sum{}, negative_sum{};
+  for (int64_t j = 0; j < row.size; j += kLanes<T>) {
+    const Vector<T> s = load(scratch + j);
+    if constexpr (takes_positive(sides))
+      positive_sum += load(row.positive_weight + j) * exp2(positive_scale * s - positive_shift);
+    if constexpr (takes_negative(sides))
+      negative_sum += load(row.negative_weight + j) * exp2(negative_scale * s - negative_shift);
   }
-  if (takes_positive(sides) && has_positive) add_scaled(cells[0], positive_shift, positive_sum);
-  if (takes_negative(sides) && has_negative) add_scaled(cells[1], negative_shift, negative_sum);
+  if (takes_positive(sides) && has_positive) add_scaled(cells[0], positive_shift, sum<T>(positive_sum));
+  if (takes_negative(sides) && has_negative) add_scaled(cells[1], negative_shift, sum<T>(negative_sum));
 }
 
 template <Sides sides, bool Mixed, class T>
 void linear_sums_of(const Row<T>& row, const LinearSide<T> side[2], Cell<T> cells[2]) {
-  const LinearSide<T> positive = side[0], negative = side[1];
-  T positive_sum = 0, negative_sum = 0, positive_count = 0, negative_count = 0;
-#pragma omp simd reduction(+ : positive_sum, negative_sum, positive_count, negative_count)
-  for (int64_t j = 0; j < row.size; ++j) {
-    const T s = similarity_of<Mixed>(row, j);
-    if constexpr (takes_positive(sides)) {
-      const T term = row.positive_weight[j] * linear_rho(s, positive.scale, positive.shift, positive.floor);
-      positive_sum += term;
-      positive_count += term != 0 ? T(1) : T(0);
-    }
-    if constexpr (takes_negative(sides)) {
-      const T term = row.negative_weight[j] * linear_rho(s, negative.scale, negative.shift, negative.floor);
-      negative_sum += term;
-      negative_count += term != 0 ? T(1) : T(0);
+  Vector<T> total[2] = {}, count[2] = {};
+  const T* const weights[2] = {row.positive_weight, row.negative_weight};
+  for (int64_t j = 0; j < row.size; j += kLanes<T>) {
+    const Vector<T> s = similarity_of<Mixed>(row, j);
+    for (int k = takes_positive(sides) ? 0 : 1; k < (takes_negative(sides) ? 2 : 1); ++k) {
+      const Vector<T> term = load(weights[k] + j) * linear_rho(s, side[k].scale, side[k].shift, side[k].floor);
+      total[k] += term;
+      count[k] += select(term != T(0), Vector<T>{} + T(1), Vector<T>{});
     }
   }
-  if constexpr (takes_positive(sides)) cells[0] = {cells[0].shift + positive_count, cells[0].sum + positive_sum};
-  if constexpr (takes_negative(sides)) cells[1] = {cells[1].shift + negative_count, cells[1].sum + negative_sum};
+  for (int k = takes_positive(sides) ? 0 : 1; k < (takes_negative(sides) ? 2 : 1); ++k)
+    cells[k] = {cells[k].shift + sum<T>(count[k]), cells[k].sum + sum<T>(total[k])};
 }
 
-// Adds the gradients of a row whose d(loss)/ds of term j is slope(j, s).
+// Adds the gradients of a row whose d(loss)/ds of the terms from j on is slope(j, s).
 template <bool Mixed, class T, class Slope>
 METRIX_FN T row_gradient(const Row<T>& row, const RowGradient<T>& gradient, const Slope& slope) {
-  T* __restrict similarity = gradient.similarity;
-  T* __restrict moment = gradient.moment;
-  T similarity_i = 0;
-#pragma omp simd reduction(+ : similarity_i)
-  for (int64_t j = 0; j < row.size; ++j) {
-    const T s = similarity_of<Mixed>(row, j);
-    const T ds = slope(j, s);
+  Vector<T> similarity_i{};
+  for (int64_t j = 0; j < row.size; j += kLanes<T>) {
+    const Vector<T> s = similarity_of<Mixed>(row, j);
+    const Vector<T> ds = slope(j, s);
     if constexpr (Mixed) {
-      similarity_i += ds * row.first[j];
-      similarity[j] += ds * row.second[j];
-      moment[j] += ds * s;
+      similarity_i += ds * load(row.first + j);
+      store(gradient.similarity + j, load(gradient.similarity + j) + ds * load(row.second + j));
+      store(gradient.moment + j, load(gradient.moment + j) + ds * s);
     } else {
-      similarity[j] += ds;
+      store(gradient.similarity + j, load(gradient.similarity + j) + ds);
     }
   }
-  return similarity_i;
+  return sum<T>(similarity_i);
 }
 
 template <Sides sides, bool Mixed, class T>
 T exp_gradient_of(const Row<T>& row, const ExpSide<T> side[2], const RowGradient<T>& gradient) {
   const ExpSide<T> positive = side[0], negative = side[1];
-  return row_gradient<Mixed>(row, gradient, [&](int64_t j, T s) __attribute__((always_inline)) {
-    T ds = 0;
+  return row_gradient<Mixed>(row, gradient, [&](int64_t j, Vector<T> s) __attribute__((always_inline)) {
+    Vector<T> ds{};
     if constexpr (takes_positive(sides))
-      ds += positive.factor * (row.positive_weight[j] * exp2(positive.scale * s - positive.log_sum));
+      ds += positive.factor * (load(row.positive_weight + j) * exp2(positive.scale * s - positive.log_sum));
     if constexpr (takes_negative(sides))
-      ds += negative.factor * (row.negative_weight[j] * exp2(negative.scale * s - negative.log_sum));
+      ds += negative.factor * (load(row.negative_weight + j) * exp2(negative.scale * s - negative.log_sum));
     return ds;
   });
 }
@@ -153,13 +148,13 @@ T exp_gradient_of(const Row<T>& row, const ExpSide<T> side[2], const RowGradient
 template <Sides sides, bool Mixed, class T>
 T linear_gradient_of(const Row<T>& row, const LinearSide<T> side[2], const RowGradient<T>& gradient) {
   const LinearSide<T> positive = side[0], negative = side[1];
-  return row_gradient<Mixed>(row, gradient, [&](int64_t j, T s) __attribute__((always_inline)) {
-    T ds = 0;
+  return row_gradient<Mixed>(row, gradient, [&](int64_t j, Vector<T> s) __attribute__((always_inline)) {
+    Vector<T> ds{};
     if constexpr (takes_positive(sides))
-      ds += positive.factor * (row.positive_weight[j] *
+      ds += positive.factor * (load(row.positive_weight + j) *
                                linear_rho_slope(s, positive.scale, positive.shift, positive.floor));
     if constexpr (takes_negative(sides))
-      ds += negative.factor * (row.negative_weight[j] *
+      ds += negative.factor * (load(row.negative_weight + j) *
                                linear_rho_slope(s, negative.scale, negative.shift, negative.floor));
     return ds;
   });

@@ -53,9 +53,9 @@ struct RowGradient {
 
 template <class T>
 struct RowKernels {
-  // first and second of every j from lambda, q_j and k_ij; size elements, no padding rules.
+  // first and second of every j from lambda, q_j and k_ij.
   void (*mix_coefficients)(int64_t size, const T* lambda, T q_i, const T* q, const T* k, T* first, T* second);
-  // Turns the moments of a row into the gradients of k_ij and q_j (added), and returns that of q_i.
+  // Turns the moments of a row into the gradients of k_ij (written) and q_j (added), and returns that of q_i.
   T (*norm_gradients)(int64_t size, const T* moment, const T* first, const T* second, T* gram, T* sqnorm);
   bool (*all_finite)(int64_t size, const T* values);
 

@@ -1,0 +1,86 @@
+// Vectors of the width of an instruction set, by the vector extensions that GCC and Clang share, as numbers for the
+// formulas of math.h. Included by rows.cpp alone: every width is a type of its own translation unit.
+#pragma once
+
+#include <cstdint>
+
+#include "../compiler.h"
+
+namespace metrix {
+namespace {
+
+#define METRIX_VECTOR __attribute__((vector_size(METRIX_VECTOR_BYTES)))
+typedef float F32 METRIX_VECTOR;
+typedef double F64 METRIX_VECTOR;
+typedef uint32_t U32 METRIX_VECTOR;
+typedef uint64_t U64 METRIX_VECTOR;
+typedef int32_t M32 METRIX_VECTOR;  // what a comparison gives
+typedef int64_t M64 METRIX_VECTOR;
+#undef METRIX_VECTOR
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  using type = F32;
+};
+template <>
+struct VectorOf<double> {
+  using type = F64;
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+
+template <class T>
+constexpr int64_t kLanes = METRIX_VECTOR_BYTES / sizeof(T);
+
+// Element by element in the source, one instruction in the object.
+METRIX_FN F32 square_root(F32 x) {
+  for (int64_t l = 0; l < kLanes<float>; ++l) x[l] = __builtin_sqrtf(x[l]);
+  return x;
+}
+METRIX_FN F64 square_root(F64 x) {
+  for (int64_t l = 0; l < kLanes<double>; ++l) x[l] = __builtin_sqrt(x[l]);
+  return x;
+}
+
+}  // namespace
+}  // namespace metrix
+
+// After the vectors' own square root: the templates of math.h look it up where they are defined.
+#include "../math.h"
+
+namespace metrix {
+namespace {
+
+METRIX_FN F32 exp2(F32 x) { return exp2_single<U32>(x); }
+METRIX_FN F64 exp2(F64 x) { return exp2_double<U64>(x); }
+
+template <class T>
+METRIX_FN Vector<T> load(const T* p) {
+  Vector<T> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+template <class T>
+METRIX_FN void store(T* p, Vector<T> v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+
+template <class T>
+METRIX_FN T sum(Vector<T> v) {
+  T total = v[0];
+  for (int64_t l = 1; l < kLanes<T>; ++l) total += v[l];
+  return total;
+}
+
+template <class T>
+METRIX_FN T largest(Vector<T> v) {
+  T top = v[0];
+  for (int64_t l = 1; l < kLanes<T>; ++l) top = v[l] > top ? v[l] : top;
+  return top;
+}
+
+}  // namespace
+}  // namespace metrix
