@@ -173,8 +173,10 @@ METRIX_FN double lower_beta_quantile(double u, const BetaQuantile& quantile) {
   return v * p;
 }
 
-// lambda_ij: a pure function of (seed, i, j) with lambda_ji = 1 - lambda_ij; one half where i = j.
-METRIX_FN double lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
+// lambda_ij: a pure function of (seed, i, j), one half where i = j. lambda_ji = 1 - lambda_ij holds in T itself: the
+// value of (low, high) is rounded to T first.
+template <class T>
+METRIX_FN T lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
   const uint64_t low = i < j ? i : j;
   const uint64_t high = i < j ? j : i;
   const uint32_t word = philox(uint32_t(low), uint32_t(high), uint32_t(low >> 32), uint32_t(high >> 32),
@@ -186,8 +188,8 @@ METRIX_FN double lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const Bet
   const double folded_value = bit_cast<double>(uint64_t(folded) | 0x4330000000000000ull) - 4503599627370496.;
   const double u = (folded_value + 0.5) * 2.3283064365386962890625e-10;
   const double lower = lower_beta_quantile(u, quantile);
-  const double lambda = upper != (i > j) ? 1. - lower : lower;
-  return i == j ? 0.5 : lambda;
+  const T lambda = T(upper ? 1. - lower : lower);
+  return i == j ? T(0.5) : i < j ? lambda : T(1) - lambda;
 }
 
 }  // namespace metrix

@@ -264,9 +264,9 @@ def pair_lambda(
     word = philox((low, high), int(seed))
     u = (word.cpu().double() + 0.5) * 2.0**-32
     quantile = torch.from_numpy(betaincinv(alpha, alpha, u.clamp(max=0.5).minimum(1 - u).numpy()))
-    lam = torch.where(u < 0.5, quantile, 1 - quantile).to(rows.device)
+    lam = torch.where(u < 0.5, quantile, 1 - quantile).to(rows.device, dtype)
     lam = torch.where(rows[:, None] > columns[None, :], 1 - lam, lam)
-    return lam.masked_fill(rows[:, None] == columns[None, :], 0.5).to(dtype)
+    return lam.masked_fill(rows[:, None] == columns[None, :], 0.5)
 
 
 def philox(counter: Pairs, key: int) -> Tensor:

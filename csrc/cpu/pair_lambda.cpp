@@ -4,17 +4,35 @@
 #include "rows.h"
 
 namespace metrix::cpu {
+namespace {
+
+constexpr int64_t kTile = 64;
+constexpr int64_t kWorthAThread = 8192;
+
+// One tile of pairs, and its mirror image if the matrix is that of one list of indices with itself.
+template <class T>
+void fill_tile(const PairLambdaArgs& args, int64_t row, int64_t column, bool mirrored, T* lambda) {
+  const int64_t rows = std::min(kTile, args.row_count - row), columns = std::min(kTile, args.column_count - column);
+  T tile[kTile * kTile];
+  for (int64_t r = 0; r < rows; ++r) {
+    row_kernels<T>().lambda_row(args, row + r, column, columns, tile + r * kTile);
+    std::copy(tile + r * kTile, tile + r * kTile + columns, lambda + (row + r) * args.column_count + column);
+  }
+  if (!mirrored || row == column) return;
+  for (int64_t c = 0; c < columns; ++c)
+    for (int64_t r = 0; r < rows; ++r) lambda[(column + c) * args.column_count + row + r] = T(1) - tile[r * kTile + c];
+}
+
+}  // namespace
 
 template <class T>
 void pair_lambda(const PairLambdaArgs& args, T* lambda, int threads) {
-  constexpr int64_t kWorthAThread = 8192;
-  const RowKernels<T>& kernels = row_kernels<T>();
-  const int64_t slabs = std::min(args.row_count, kSlabs);
+  const bool mirrored = args.rows == args.columns && args.row_count == args.column_count;
   if (args.row_count * args.column_count < kWorthAThread) threads = 1;
   struct NoScratch {};
-  for_each_slab<NoScratch>(slabs, threads, [&](NoScratch&, int64_t slab) {
-    for (int64_t row = slab; row < args.row_count; row += slabs)
-      kernels.lambda_row(args, row, lambda + row * args.column_count);
+  for_each_slab<NoScratch>((args.row_count + kTile - 1) / kTile, threads, [&](NoScratch&, int64_t slab) {
+    for (int64_t column = mirrored ? slab * kTile : 0; column < args.column_count; column += kTile)
+      fill_tile(args, slab * kTile, column, mirrored, lambda);
   });
 }
 

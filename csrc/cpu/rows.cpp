@@ -199,13 +199,12 @@ T linear_gradient(Sides sides, const Row<T>& row, const LinearSide<T> side[2], c
 }
 
 template <class T>
-void lambda_row(const PairLambdaArgs& args, int64_t row, T* __restrict lambda) {
+void lambda_row(const PairLambdaArgs& args, int64_t row, int64_t begin, int64_t count, T* __restrict lambda) {
   const uint64_t seed = uint64_t(*args.seed), i = uint64_t(args.rows[row]);
-  const int64_t* __restrict columns = args.columns;
+  const int64_t* __restrict columns = args.columns + begin;
   const BetaQuantile quantile = args.quantile;
 #pragma omp simd
-  for (int64_t c = 0; c < args.column_count; ++c)
-    lambda[c] = T(lambda_of_pair(seed, i, uint64_t(columns[c]), quantile));
+  for (int64_t c = 0; c < count; ++c) lambda[c] = lambda_of_pair<T>(seed, i, uint64_t(columns[c]), quantile);
 }
 
 template <class T>

@@ -65,7 +65,8 @@ struct RowKernels {
   T (*exp_gradient)(Sides, const Row<T>&, const ExpSide<T> sides[2], const RowGradient<T>&);
   T (*linear_gradient)(Sides, const Row<T>&, const LinearSide<T> sides[2], const RowGradient<T>&);
 
-  void (*lambda_row)(const PairLambdaArgs&, int64_t row, T* lambda);
+  // lambda of one row and count columns from begin on.
+  void (*lambda_row)(const PairLambdaArgs&, int64_t row, int64_t begin, int64_t count, T* lambda);
 };
 
 // The kernels of the best instruction set that the processor has, or of the one that METRIX_CPU_ISA names.
