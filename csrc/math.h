@@ -173,8 +173,7 @@ METRIX_FN double lower_beta_quantile(double u, const BetaQuantile& quantile) {
   return v * p;
 }
 
-// lambda_ij: a pure function of (seed, i, j), one half where i = j. lambda_ji = 1 - lambda_ij holds in T itself: the
-// value of (low, high) is rounded to T first.
+// lambda of the unordered pair {i, j}, as the weight of the lower index: a pure function of (seed, i, j).
 template <class T>
 METRIX_FN T lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
   const uint64_t low = i < j ? i : j;
@@ -188,7 +187,12 @@ METRIX_FN T lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuan
   const double folded_value = bit_cast<double>(uint64_t(folded) | 0x4330000000000000ull) - 4503599627370496.;
   const double u = (folded_value + 0.5) * 2.3283064365386962890625e-10;
   const double lower = lower_beta_quantile(u, quantile);
-  const T lambda = T(upper ? 1. - lower : lower);
+  return T(upper ? 1. - lower : lower);
+}
+
+// lambda_ij from lambda of {i, j}: lambda_ji = 1 - lambda_ij in T itself, and one half where i = j.
+template <class T>
+METRIX_FN T weight_of_first(T lambda, uint64_t i, uint64_t j) {
   return i == j ? T(0.5) : i < j ? lambda : T(1) - lambda;
 }
 

@@ -14,13 +14,16 @@ template <class T>
 void fill_tile(const PairLambdaArgs& args, int64_t row, int64_t column, bool mirrored, T* lambda) {
   const int64_t rows = std::min(kTile, args.row_count - row), columns = std::min(kTile, args.column_count - column);
   T tile[kTile * kTile];
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < rows; ++r)
     row_kernels<T>().lambda_row(args, row + r, column, columns, tile + r * kTile);
-    std::copy(tile + r * kTile, tile + r * kTile + columns, lambda + (row + r) * args.column_count + column);
-  }
+  const int64_t *i = args.rows + row, *j = args.columns + column;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c)
+      lambda[(row + r) * args.column_count + column + c] = weight_of_first(tile[r * kTile + c], i[r], j[c]);
   if (!mirrored || row == column) return;
   for (int64_t c = 0; c < columns; ++c)
-    for (int64_t r = 0; r < rows; ++r) lambda[(column + c) * args.column_count + row + r] = T(1) - tile[r * kTile + c];
+    for (int64_t r = 0; r < rows; ++r)
+      lambda[(column + c) * args.column_count + row + r] = weight_of_first(tile[r * kTile + c], j[c], i[r]);
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ struct RowKernels {
   T (*exp_gradient)(Sides, const Row<T>&, const ExpSide<T> sides[2], const RowGradient<T>&);
   T (*linear_gradient)(Sides, const Row<T>&, const LinearSide<T> sides[2], const RowGradient<T>&);
 
-  // lambda of one row and count columns from begin on.
+  // lambda of the unordered pairs of one row with count columns from begin on.
   void (*lambda_row)(const PairLambdaArgs&, int64_t row, int64_t begin, int64_t count, T* lambda);
 };
 

@@ -16,7 +16,8 @@ __global__ void pair_lambda_kernel(PairLambdaArgs args, T* __restrict__ lambda) 
   for (int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x; pair < pairs; pair += step) {
     const int64_t row = pair / args.column_count;
     const int64_t column = pair - row * args.column_count;
-    lambda[pair] = lambda_of_pair<T>(seed, uint64_t(args.rows[row]), uint64_t(args.columns[column]), args.quantile);
+    const uint64_t i = uint64_t(args.rows[row]), j = uint64_t(args.columns[column]);
+    lambda[pair] = weight_of_first(lambda_of_pair<T>(seed, i, j, args.quantile), i, j);
   }
 }
 
