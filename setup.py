@@ -46,14 +46,19 @@ def choose_cuda() -> tuple[str | None, str]:
     if nvcc is None:
         if wish == "1":
             sys.exit("metrix_ext: METRIX_CUDA=1 but there is no nvcc on PATH, in CUDACXX or in CUDA_HOME")
-        return None, "metrix_ext: no nvcc found, building the CPU kernels only (set CUDA_HOME or CUDACXX to change that)"
+        return (
+            None,
+            "metrix_ext: no nvcc found, building the CPU kernels only (set CUDA_HOME or CUDACXX to change that)",
+        )
     return nvcc, f"metrix_ext: building the CPU kernels, and the CUDA kernels with {nvcc}"
 
 
 def require_compiler() -> None:
     names = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
     if not any(name and shutil.which(name.split()[0]) for name in names):
-        sys.exit("metrix_ext: no C++ compiler found; install one that knows C++20 (g++ 10, clang 12 or newer) or set CXX")
+        sys.exit(
+            "metrix_ext: no C++ compiler found; install one that knows C++20 (g++ 10, clang 12 or newer) or set CXX"
+        )
 
 
 class CMakeBuild(build_ext):

@@ -160,7 +160,9 @@ def _mask_of_pairs(indices_tuple: tuple[Tensor, ...], row_order: Tensor, column_
         raise ValueError(
             "indices_tuple: expected (anchors, positives, negatives) or (anchors, positives, anchors, negatives)"
         )
-    a1, p, a2, n = indices_tuple if len(indices_tuple) == 4 else (*indices_tuple[:2], indices_tuple[0], indices_tuple[2])
+    a1, p, a2, n = (
+        indices_tuple if len(indices_tuple) == 4 else (*indices_tuple[:2], indices_tuple[0], indices_tuple[2])
+    )
     mask = torch.zeros((len(row_order), len(column_order)), dtype=torch.int8, device=row_order.device)
     row, column = row_order.argsort(), column_order.argsort()
     mask[row[a1], column[p]] = 1

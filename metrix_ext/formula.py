@@ -1,6 +1,6 @@
 """Table 1 as data: rho, sigma and tau of a loss in Eq. (3).
 
-    l(a) = tau( sigma+( sum_U y rho+(s(a,x)) ) + sigma-( sum_U (1-y) rho-(s(a,x)) ) )
+l(a) = tau( sigma+( sum_U y rho+(s(a,x)) ) + sigma-( sum_U (1-y) rho-(s(a,x)) ) )
 """
 
 from __future__ import annotations

@@ -49,9 +49,7 @@ class PoolingHead(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
         if features.dim() != 4 or features.shape[1] != self.linear.in_features:
-            raise ValueError(
-                f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]"
-            )
+            raise ValueError(f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]")
         pooled = torch.zeros((), dtype=features.dtype, device=features.device)
         if "avg" in self.pool:
             pooled = pooled + self.average_pool(features)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .batch import Batch, candidates_from_examples, candidates_from_proxies
 from .formula import Formula, Rho, Sigma
-from .ops import pair_sums
+from .ops.pair_sums import pair_sums
 
 LOG1P = Sigma("log1p")
 
@@ -126,9 +126,7 @@ class LiftedStructureLoss(TableLoss):
 class BinomialDevianceLoss(TableLoss):
     """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014)."""
 
-    def __init__(
-        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
-    ) -> None:
+    def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         _check_positive(beta=beta, gamma=gamma)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (LOG1P, LOG1P)), normalize)
@@ -137,9 +135,7 @@ class BinomialDevianceLoss(TableLoss):
 class MultiSimilarityLoss(TableLoss):
     """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019)."""
 
-    def __init__(
-        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
-    ) -> None:
+    def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         _check_positive(beta=beta, gamma=gamma)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (Sigma("log1p", 1 / beta), Sigma("log1p", 1 / gamma))), normalize)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,14 +156,12 @@ class Metrix(nn.Module):
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
         else:
-            source, encode = _of_mix("source", source, mix, Tensor), _of_mix("encode", encode, mix, None)
-            if len(source) != len(batch.order):
-                raise ValueError(f"source: got {list(source.shape)}, expected {len(batch.order)} rows as embeddings")
-            if isinstance(encode, PoolingHead) and encode.commutes_with_mixing:
-                projected = at_least_float32(encode.project(source)).to(batch.anchors.dtype)
+            x, encoder = _source_of(mix, source, len(batch.order)), _encoder_of(mix, encode)
+            if isinstance(encoder, PoolingHead) and encoder.commutes_with_mixing:
+                projected = at_least_float32(encoder.project(x)).to(batch.anchors.dtype)
                 sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
             else:
-                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, source, encode, self.loss.normalize)
+                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
         return self.loss.combine(sums, count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:
@@ -226,14 +223,24 @@ def _hard_negatives(given: int | str | Mapping[str, int | str] | None) -> dict[s
     return chosen
 
 
-def _of_mix(name: str, given: Any, mix: str, kind: type | None) -> Any:
-    """The entry for a mix of what may be a mapping."""
-    value = given.get(mix) if isinstance(given, Mapping) else given
-    if value is None:
-        raise ValueError(f"{name}: missing, mix={mix!r} needs it")
-    if kind is not None and not isinstance(value, kind):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a {kind.__name__}")
-    return value
+def _source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int) -> Tensor:
+    x = source.get(mix) if isinstance(source, Mapping) else source
+    if x is None:
+        raise ValueError(f"source: missing, mix={mix!r} needs it")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"source: got {type(x).__name__}, expected a tensor")
+    if x.dim() < 2 or len(x) != examples:
+        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows as embeddings")
+    return x
+
+
+def _encoder_of(mix: str, encode: Encoder | Mapping[str, Encoder] | None) -> Encoder:
+    encoder = encode.get(mix) if isinstance(encode, Mapping) else encode
+    if encoder is None:
+        raise ValueError(f"encode: missing, mix={mix!r} needs it")
+    if not callable(encoder):
+        raise TypeError(f"encode: got {type(encoder).__name__}, expected something to call")
+    return encoder
 
 
 def _draw(options: tuple[str, ...]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .batch import Batch, inner_products
 from .formula import Rho
 from .heads import PoolingHead
-from .ops import pair_sums
+from .ops.pair_sums import pair_sums
 from .pairs import Lambda, unordered, with_anchor
 from .reference import both_sums, log_sum
 
@@ -29,8 +31,10 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
     similarity, relations = batch.similarity, batch.relations
     if with_anchor(pairs):
         own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
-        norms = (similarity, (examples * examples).sum(1)) if renormalize else (None, None)
-        return pair_sums(similarity, relations, rho, pairs, lam.values, *norms, own, own if renormalize else None)
+        if not renormalize:
+            return pair_sums(similarity, relations, rho, pairs, lam.values, self_similarity=own)
+        norms = (examples * examples).sum(1)
+        return pair_sums(similarity, relations, rho, pairs, lam.values, similarity, norms, own, own)
     if not renormalize:
         return pair_sums(similarity, relations, rho, pairs, lam.values)
     gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
@@ -147,7 +151,7 @@ def mixed_labels(
 
 def _encoder(source: Tensor, encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """mix and encode listed pairs of the source."""
-    broadcast = (-1, *[1] * (source.dim() - 1))
+    (-1, *[1] * (source.dim() - 1))
 
     def mix(x: Tensor, i: Tensor, j: Tensor, lam: Tensor) -> Tensor:
         weight = lam.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
@@ -167,7 +171,9 @@ def _encoder(source: Tensor, encode: Callable[[Tensor], Tensor]) -> Callable[[Te
     return encode_pooled
 
 
-def _recompute_contexts(encode: Callable[[Tensor], Tensor]) -> tuple[contextlib.AbstractContextManager[None], ...]:
+def _recompute_contexts(
+    encode: Callable[[Tensor], Tensor],
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     return contextlib.nullcontext(), _frozen_running_statistics(encode)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
-from .ops import pair_lambda
+from .ops.pair_lambda import pair_lambda
 from .ops.pair_sums import PAIR_SETS
 from .relations import Relations
 

@@ -75,9 +75,10 @@ def candidate_sets(
     ref_labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Anchors [m, d], examples [n, d], and P(a) and N(a) as booleans [m, n]."""
-    own = ref_emb is None or ref_emb is embeddings
-    examples = embeddings if own else ref_emb
-    example_labels = labels if own else ref_labels
+    examples, example_labels = embeddings, labels
+    if ref_emb is not None and ref_labels is not None:
+        examples, example_labels = ref_emb, ref_labels
+    own = examples is embeddings
     anchors, anchor_labels = embeddings, labels
     if loss.anchors == "proxies":
         anchors, anchor_labels, own = loss.proxies, torch.arange(len(loss.proxies), device=labels.device), False
@@ -172,7 +173,7 @@ def mixed_loss(
             negatives = negatives[order[:hard_negatives]].sort().values
         (i, j), label = mixing_pairs(pairs, positive[a].nonzero()[:, 0], negatives)
         row = torch.where(i < 0, a, i)
-        lam_ij = lam[row, j].to(anchors.dtype) if isinstance(lam, Tensor) else torch.full_like(j, lam, dtype=anchors.dtype)
+        lam_ij = lam[row, j] if isinstance(lam, Tensor) else torch.full_like(j, lam, dtype=anchors.dtype)
         if source is None or encode is None:
             first = anchors[a].expand(len(i), -1) if pairs.startswith("anc-") else examples[i]
             v = _mix(lam_ij, first, examples[j])

@@ -90,9 +90,7 @@ def nearest(embeddings: Tensor, k: int, gallery: Tensor | None = None) -> Tensor
     return torch.cat([neighbours for _, neighbours in _neighbour_chunks(embeddings, k, gallery)])
 
 
-def utilization(
-    queries: Tensor, embeddings: Tensor, mixed: Tensor | Iterable[Tensor] | None = None
-) -> float:
+def utilization(queries: Tensor, embeddings: Tensor, mixed: Tensor | Iterable[Tensor] | None = None) -> float:
     """How far unseen examples lie from the embeddings that training has used: u(Q, X), lower is closer.
 
     Mean over the queries of the smallest squared Euclidean distance to any row of X, where X is `embeddings`
@@ -168,9 +166,7 @@ def _squared_distances(q: Tensor, x: Tensor) -> Tensor:
     half_norms = x.square().sum(1) / 2
     step = max(1, _BLOCK // len(x))
     closest = [(part @ x.T - half_norms).argmax(1) for part in q.split(step)]
-    return torch.cat([
-        (part - x[index]).square().sum(1) for part, index in zip(q.split(step), closest, strict=True)
-    ])
+    return torch.cat([(part - x[index]).square().sum(1) for part, index in zip(q.split(step), closest, strict=True)])
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:

@@ -1,0 +1,95 @@
+"""Random inputs of pair_sums, for the tests of every backend."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metrix_ext.formula import Rho
+from metrix_ext.ops.pair_sums import PAIR_SETS
+from metrix_ext.relations import Relations
+
+RHO = {
+    "exp": (Rho(-18.0, 18.0 * 0.77), Rho(75.0, -75.0 * 0.77)),
+    "nca": (Rho(1.0), Rho(1.0)),
+    "linear": (Rho(-1.0, exponential=False), Rho(1.0, -0.5, exponential=False, floor=0.0)),
+}
+# Ragged classes, singletons, one class only, no example, sizes around the padding of a row.
+CLASS_SIZES = {
+    "ragged": (5, 1, 3, 2, 1, 7),
+    "singletons": (1,) * 6,
+    "one-class": (6,),
+    "one": (1,),
+    "two": (1, 1),
+    "empty": (),
+    "wide": (9, 30, 2, 24),
+}
+CASES = [
+    (pairs, rho, layout, masked)
+    for pairs in ("clean", *PAIR_SETS)
+    for rho in RHO
+    for layout in CLASS_SIZES
+    for masked in (False, True)
+    if layout != "wide" or rho == "exp"
+]
+
+
+@dataclass
+class Problem:
+    """Arguments of pair_sums, floating ones in float64."""
+
+    floats: dict[str, Tensor]
+    relations: Relations
+    rho: tuple[Rho, Rho]
+    pairs: str
+
+    def arguments(self, dtype: torch.dtype = torch.float64, grad: bool = False) -> dict[str, object]:
+        floats = {name: t.to(dtype) for name, t in self.floats.items()}
+        if grad:
+            floats = {n: t if n == "lam" else t.clone().requires_grad_() for n, t in floats.items()}
+        return {**floats, "relations": self.relations, "rho": self.rho, "pairs": self.pairs}
+
+
+def make_problem(
+    pairs: str,
+    rho: str = "exp",
+    layout: str = "ragged",
+    masked: bool = False,
+    renormalize: bool = True,
+    scalar_lambda: bool = False,
+    proxies: bool = False,
+    seed: int = 0,
+    dim: int = 6,
+) -> Problem:
+    """Anchors are the examples, or with ``proxies`` others, some without any positive."""
+    g = torch.Generator().manual_seed(seed)
+    sizes = CLASS_SIZES[layout]
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
+    n = len(labels)
+    x = F.normalize(torch.randn(n, dim, generator=g, dtype=torch.float64))
+    if proxies:
+        anchor_labels = torch.randperm(len(sizes) + 2, generator=g)
+        anchors = F.normalize(torch.randn(len(anchor_labels), dim, generator=g, dtype=torch.float64))
+        self_index = torch.full_like(anchor_labels, -1)
+    else:
+        anchors, anchor_labels, self_index = x, labels, torch.arange(n)
+    relations = Relations.from_labels(anchor_labels, labels, self_index)
+    if masked:
+        kept = torch.rand(len(anchors), n, generator=g) < 0.6
+        relations = relations.keep_pairs(relations.dense(n) * kept)
+    floats = {"similarity": anchors @ x.T}
+    if pairs != "clean":
+        source = x * (0.5 + torch.rand(n, 1, generator=g, dtype=torch.float64)) if renormalize else x
+        own = source if not proxies else anchors
+        rows = len(anchors) if pairs.startswith("anc-") else n
+        floats["lam"] = torch.rand((1,) if scalar_lambda else (rows, n), generator=g, dtype=torch.float64)
+        floats["similarity"] = anchors @ source.T
+        if renormalize:
+            floats["gram"] = (own if pairs.startswith("anc-") else source) @ source.T
+            floats["sqnorm"] = (source * source).sum(1)
+        if pairs.startswith("anc-"):
+            floats["self_similarity"] = (anchors * own).sum(1)
+            if renormalize:
+                floats["self_sqnorm"] = (own * own).sum(1)
+    return Problem(floats, relations, RHO[rho], pairs)
