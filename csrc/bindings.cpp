@@ -93,17 +93,17 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
         });
   m.def(("pair_sums_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address nonzero, int threads) {
+        [](const Problem& problem, Address sums, Address rest, int threads) {
           const auto args = sums_args<T>(problem);
           py::gil_scoped_release release;
-          metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, threads);
+          metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
         });
   m.def(("pair_sums_backward_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address grad_sums, Address similarity, Address gram, Address sqnorm,
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram, Address sqnorm,
            Address self_similarity, Address self_sqnorm, int threads) {
           const auto args = sums_args<T>(problem);
           const metrix::PairSumsGradient<T> gradient{
-              pointer<const T>(sums), pointer<const T>(grad_sums),     pointer<T>(similarity), pointer<T>(gram),
+              pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums),     pointer<T>(similarity), pointer<T>(gram),
               pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);

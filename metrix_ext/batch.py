@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +24,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """m anchors and n examples sorted by class.
 
@@ -42,25 +41,35 @@ class Batch:
     order: Tensor
     relations: Relations
     anchors_are_examples: bool
+    _similarity: Tensor | None = None
 
-    @functools.cached_property
+    @property
     def similarity(self) -> Tensor:
-        """s(a, x) of every anchor and example, [m, n]."""
-        return inner_products(self.anchors, self.examples)
+        """s(a, x) of every anchor and example, [m, n]; computed once."""
+        if self._similarity is None:
+            self._similarity = inner_products(self.anchors, self.examples)
+        return self._similarity
 
-    def keep_hard_negatives(self, k: int) -> Batch:
-        """The same batch with only the k negatives of highest similarity of every anchor."""
-        kept = replace(self, relations=self.relations.keep_hard_negatives(self.similarity, k))
-        kept.__dict__["similarity"] = self.similarity
-        return kept
-
-    @functools.cached_property
+    @property
     def anchor_ids(self) -> Tensor:
-        """[m] int64: the index that lambda of a pair knows the anchor by. Anchors that are no examples come after them."""
+        """[m] int64, what lambda of a pair knows the anchor by. Anchors that are no examples count on after them."""
         if self.anchors_are_examples:
             return self.order
         m, n = len(self.anchors), len(self.examples)
         return torch.arange(n, n + m, device=self.order.device)
+
+    def keep_hard_negatives(self, k: int) -> Batch:
+        """The same batch with only the k negatives of highest similarity of every anchor.
+
+        Of equally similar ones those that the caller gave first.
+        """
+        mask = self.relations.dense(len(self.order))
+        negative = mask == -1
+        score = self.similarity.detach().masked_fill(~negative, -torch.inf)
+        as_given = self.order.argsort()
+        ranked = score[:, as_given].argsort(dim=1, descending=True, stable=True)
+        hardest = torch.zeros_like(negative).scatter_(1, as_given[ranked[:, :k]], True)
+        return replace(self, relations=self.relations.keep_pairs(mask.masked_fill(negative & ~hardest, 0)))
 
 
 def candidates_from_examples(
@@ -73,11 +82,9 @@ def candidates_from_examples(
 ) -> Batch:
     """Examples as anchors and as positives and negatives; arguments as of a loss."""
     _check_embeddings("embeddings", embeddings, "labels", labels)
-    if ref_emb is None and ref_labels is not None:
-        raise ValueError("ref_labels: given without ref_emb")
-    if ref_emb is not None and ref_emb is not embeddings:
-        if ref_labels is None:
-            raise ValueError("ref_emb: given without ref_labels")
+    if (ref_emb is None) != (ref_labels is None):
+        raise ValueError("ref_emb, ref_labels: one is given without the other")
+    if ref_emb is not None and ref_labels is not None and not (ref_emb is embeddings and ref_labels is labels):
         _check_embeddings("ref_emb", ref_emb, "ref_labels", ref_labels)
         if ref_emb.shape[1] != embeddings.shape[1]:
             raise ValueError(f"ref_emb: got {list(ref_emb.shape)}, expected [r, {embeddings.shape[1]}] as embeddings")

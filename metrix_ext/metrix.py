@@ -11,7 +11,7 @@ from .batch import Batch, at_least_float32
 from .beta import check_alpha
 from .heads import PoolingHead
 from .losses import TableLoss
-from .mixing import mix_embeddings, mix_encoded, mix_projections
+from .mixing import WORKSPACE, mix_embeddings, mix_encoded, mix_projections
 from .pairs import Lambda, check_lambda, check_pairs, count_terms, fixed_lambda, sample_lambda, with_anchor
 
 MIXES = ("input", "feature", "embed")
@@ -36,6 +36,7 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
+        workspace: bytes of mixed feature maps to have in memory at a time.
 
     Raises:
         TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.
@@ -51,6 +52,7 @@ class Metrix(nn.Module):
         lam: str | float | Tensor = "pair",
         renormalize: bool = False,
         hard_negatives: int | str | Mapping[str, int | str] | None = None,
+        workspace: int = WORKSPACE,
     ) -> None:
         super().__init__()
         if not isinstance(loss, TableLoss):
@@ -72,6 +74,9 @@ class Metrix(nn.Module):
             check_lambda(lam)
         self.lam = lam
         self.renormalize = renormalize
+        if workspace < 1:
+            raise ValueError(f"workspace: got {workspace}, expected a positive number of bytes")
+        self.workspace = workspace
         self.hard_negatives = _hard_negatives(hard_negatives)
         for mix_name in self.mix:
             for pairs_name in self.pairs:
@@ -161,7 +166,9 @@ class Metrix(nn.Module):
                 projected = at_least_float32(encoder.project(x)).to(batch.anchors.dtype)
                 sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
             else:
-                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
+                sums, nonzero = mix_encoded(
+                    batch, rho, pairs, lambdas, x, encoder, self.loss.normalize, self.workspace
+                )
         return self.loss.combine(sums, count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:

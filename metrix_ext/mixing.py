@@ -1,4 +1,4 @@
-"""The two sums of Eq. (9) for each way of mixing: in the embedding space, through a linear head, through any encoder."""
+"""The two sums of Eq. (9) for each way of mixing: embeddings, features through a linear head, anything encoded."""
 
 from __future__ import annotations
 
@@ -181,12 +181,13 @@ def _recompute_contexts(
 def _frozen_running_statistics(encode: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Keeps the recomputation of backward from updating batch-norm statistics a second time."""
     modules = encode.modules() if isinstance(encode, nn.Module) else ()
-    tracking = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for module in tracking:
-        if module.training:
-            module.track_running_stats = False
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for module in norms:
+        # Tracking goes on, with momentum 0: without it the recomputation would save other tensors than forward did.
+        module.momentum, module.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for module in tracking:
-            module.track_running_stats = True
+        for module, (momentum, batches) in zip(norms, before, strict=True):
+            module.momentum, module.num_batches_tracked = momentum, batches

@@ -52,7 +52,7 @@ class Lambda:
 
     def at(self, i: Tensor, j: Tensor) -> Tensor:
         """lambda of the listed pairs."""
-        return self.values[i, j] if self.values.numel() > 1 else self.values.reshape(1).expand(len(i))
+        return self.values[i, j] if self.values.dim() == 2 else self.values.expand(len(i))
 
 
 def sample_lambda(batch: Batch, pairs: str, granularity: str, alpha: float, seed: int | Tensor) -> Lambda:
@@ -77,12 +77,13 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
     rows = len(batch.anchors) if with_anchor(pairs) else n
     if isinstance(lam, Tensor):
         values = lam.detach().to(similarity)
+        values = values.reshape(1) if lam.numel() == 1 else values
         if lam.numel() != 1 and lam.shape != (rows, n):
             raise ValueError(f"lam: got {list(lam.shape)}, expected one element or [{rows}, {n}] with {pairs}")
     else:
         check_lambda(lam)
         values = torch.full((1,), lam, dtype=similarity.dtype, device=similarity.device)
-    if values.numel() > 1:
+    if values.dim() == 2:
         row_order = order if batch.anchors_are_examples or not with_anchor(pairs) else None
         values = values if row_order is None else values.index_select(0, row_order)
         values = values.index_select(1, order)

@@ -1,8 +1,8 @@
 """The definitions, in plain PyTorch, to read next to the paper and to test everything else against.
 
 ``clean_loss`` and ``mixed_loss`` are Eq. (7), (9) and (10) to the letter: they form every mixed embedding of every
-anchor. ``pair_sums`` and ``pair_lambda`` define the two ops: the reduction over the Gram matrix, with all m n^2 terms in
-memory, and lambda of a pair. All are differentiable, on any device, in any floating-point type.
+anchor. ``pair_sums`` and ``pair_lambda`` define the two ops: the reduction over the Gram matrix, with all m n^2 terms
+in memory, and lambda of a pair. All are differentiable, on any device, in any floating-point type.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def candidate_sets(
     examples, example_labels = embeddings, labels
     if ref_emb is not None and ref_labels is not None:
         examples, example_labels = ref_emb, ref_labels
-    own = examples is embeddings
+    own = examples is embeddings and example_labels is labels
     anchors, anchor_labels = embeddings, labels
     if loss.anchors == "proxies":
         anchors, anchor_labels, own = loss.proxies, torch.arange(len(loss.proxies), device=labels.device), False

@@ -25,6 +25,7 @@ class Relations:
     @classmethod
     def from_labels(cls, anchor_labels: Tensor, sorted_labels: Tensor, self_index: Tensor) -> Relations:
         """P(a): the anchor's label, itself left out. N(a): any other label. No device synchronisation."""
+        anchor_labels = anchor_labels.contiguous()
         begin = torch.searchsorted(sorted_labels, anchor_labels)
         end = torch.searchsorted(sorted_labels, anchor_labels, right=True)
         return cls(torch.stack((begin, end), dim=1), self_index)
@@ -42,15 +43,6 @@ class Relations:
         """The same anchors with exactly the positives and negatives of a mask [m, n]."""
         column = torch.arange(mask.shape[1], device=mask.device)
         return replace(self, mask=mask.masked_fill(column == self.self_index[:, None], 0))
-
-    def keep_hard_negatives(self, similarity: Tensor, k: int) -> Relations:
-        """For each anchor only the k negatives of highest similarity [m, n]; equal ones by the lower column."""
-        mask = self.dense(similarity.shape[1])
-        negative = mask == -1
-        score = similarity.detach().masked_fill(~negative, -torch.inf)
-        order = score.argsort(dim=1, descending=True, stable=True)
-        hardest = torch.zeros_like(negative).scatter_(1, order[:, :k], True)
-        return replace(self, mask=mask.masked_fill(negative & ~hardest, 0))
 
     def sizes(self, examples: int) -> tuple[Tensor, Tensor]:
         """|P(a)| and |N(a)|, int64 [m] each."""

@@ -391,6 +391,7 @@ class Kernel {
 
   T gradient_row(Sides sides, const Row<T>& row, int64_t anchor, const RowGradient<T>& into) const {
     const T* sums = gradient_->sums + 2 * anchor;
+    const T* rest = gradient_->rest + 2 * anchor;
     const T* grad = gradient_->grad_sums + 2 * anchor;
     const RhoSide* rho[2] = {&args_.rho.positive, &args_.rho.negative};
     if (!args_.rho.exponential) {
@@ -403,8 +404,11 @@ class Kernel {
       // The logarithm of an empty sum has no gradient, whatever comes from above.
       const bool empty = sums[side] == -std::numeric_limits<T>::infinity();
       exp[side].scale = exp_[side].scale;
-      exp[side].log_sum = empty ? T(1e30) : T((double(sums[side]) - rho[side]->shift) * kLog2E);
-      exp[side].factor = empty ? T(0) : T(grad[side] * rho[side]->scale);
+      const double log_sum = (double(sums[side]) + double(rest[side]) - rho[side]->shift) * kLog2E;
+      exp[side].log_sum = empty ? T(1e30) : T(log_sum);
+      // What T cannot hold of the logarithm is one factor for the whole sum.
+      const double lost = std::exp2(double(exp[side].log_sum) - log_sum);
+      exp[side].factor = empty ? T(0) : T(grad[side] * rho[side]->scale * lost);
     }
     return rows_.exp_gradient(sides, row, exp, into);
   }
@@ -452,11 +456,12 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int
     const RhoSide& rho = k % 2 == 0 ? args.rho.positive : args.rho.negative;
     if (args.rho.exponential) {
       // log2 of a sum that is 0 is minus infinity: the empty set.
-      output.sums[k] = T((std::log2(double(cells[k].sum)) + double(cells[k].shift)) * kLn2 + rho.shift);
-      output.nonzero[k] = T(0);
+      const double log_sum = (std::log2(double(cells[k].sum)) + double(cells[k].shift)) * kLn2 + rho.shift;
+      output.sums[k] = T(log_sum);
+      output.rest[k] = std::isfinite(log_sum) ? T(log_sum - double(output.sums[k])) : T(0);
     } else {
       output.sums[k] = cells[k].sum;
-      output.nonzero[k] = cells[k].shift;
+      output.rest[k] = cells[k].shift;
     }
   }
 }

@@ -1,0 +1,1 @@
+"""Throughput comparisons: ``python -m bench --help``."""

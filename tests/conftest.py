@@ -1,0 +1,46 @@
+"""What the tests share: the backends, and the losses as the package builds them."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from loop_oracle import DIM, NUM_CLASSES, Case
+from torch import nn
+
+import metrix_ext as mx
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run under one backend; where it cannot run, its own message is the reason for skipping."""
+    try:
+        context = mx.use_backend(request.param)
+        context.__enter__()
+    except (RuntimeError, ImportError) as why:
+        pytest.skip(f"backend {request.param}: {why}")
+    try:
+        yield request.param
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., nn.Module]:
+    """build(case, seed=0, dtype=float64, **options): the package's module of a case, proxies drawn."""
+
+    def module(case: Case, seed: int = 0, dtype: torch.dtype = torch.float64, **options: object) -> nn.Module:
+        sizes = {"num_classes": NUM_CLASSES, "embedding_size": DIM} if case.has_proxies else {}
+        sizes.update({k: options.pop(k) for k in tuple(sizes) if k in options})  # type: ignore[misc]
+        loss: nn.Module = getattr(mx.losses, case.cls)(**sizes, **case.arguments, **options)
+        loss = loss.to(dtype)
+        generator = torch.Generator().manual_seed(seed + 1)
+        with torch.no_grad():
+            for parameter in loss.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        return loss
+
+    return module
