@@ -1,7 +1,7 @@
 """Side-by-side timing of the mixed loss, forward and backward, on the CPU.
 
-    python -m bench                 the two standard cases, and the memory of a batch of 4,096
-    python -m bench --n 512 --k 8   another one
+python -m bench                 the two standard cases, and the memory of a batch of 4,096
+python -m bench --n 512 --k 8   another one
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def compare(case: Case, names: list[str], rounds: int) -> dict[str, dict[str, fl
 
 def extra_memory(case: Case) -> float:
     """MiB that forward and backward add to a process that holds only the inputs."""
-    embeddings, labels, lam = case.inputs("cpu")
-    del lam
+    embeddings, labels = case.embeddings("cpu"), case.labels("cpu")
     loss_and_gradient(ours(Case(16, 4)), *Case(16, 4).inputs("cpu"))
     before = peak_memory()
     loss_and_gradient(ours(case), embeddings, labels, torch.empty(0))

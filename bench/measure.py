@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SAMPLE_SECONDS = 0.05
 TOLERANCE = 1e-4  # relative l2 of a float32 gradient of gamma = 75 against float64
 
 
@@ -40,21 +41,29 @@ def error(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> flo
 def time_side_by_side(
     runs: Mapping[str, Callable[[], object]], rounds: int = 15, seconds: float = 20.0
 ) -> dict[str, Timing]:
-    """Every run once per round, in turn, so that a slow moment of the machine hits all of them.
+    """Every run in turn, round after round, so that a slow moment of the machine hits all of them.
 
-    Stops early once ``seconds`` are spent, but not before three rounds.
+    A short run is repeated within its turn (for SAMPLE_SECONDS, after one untimed call), since the turn before has
+    left the caches cold. Stops early once ``seconds`` are spent, but not before three rounds.
     """
-    for run in runs.values():
+    repeats = {}
+    for name, run in runs.items():
         run()
+        start = time.perf_counter()
+        run()
+        repeats[name] = max(1, min(50, round(SAMPLE_SECONDS / (time.perf_counter() - start))))
     samples: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
     for done in range(rounds):
         if done >= 3 and time.perf_counter() - begin > seconds:
             break
         for name, run in runs.items():
+            if repeats[name] > 1:
+                run()
             start = time.perf_counter()
-            run()
-            samples[name].append(1e3 * (time.perf_counter() - start))
+            for _ in range(repeats[name]):
+                run()
+            samples[name].append(1e3 * (time.perf_counter() - start) / repeats[name])
     return {name: _quantiles(times) for name, times in samples.items()}
 
 

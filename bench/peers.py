@@ -26,12 +26,16 @@ class Case:
 
     def inputs(self, device: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings, labels, lambda."""
-        generator = torch.Generator().manual_seed(self.n)
-        embeddings = torch.randn(self.n, self.d, generator=generator, dtype=torch.float64)
-        labels = torch.arange(self.n) // self.k
         index = torch.arange(self.n)
         lam = reference.pair_lambda(self.n, index, index)
-        return embeddings.to(device, dtype), labels.to(device), lam.to(device, dtype)
+        return self.embeddings(device, dtype), self.labels(device), lam.to(device, dtype)
+
+    def embeddings(self, device: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        generator = torch.Generator().manual_seed(self.n)
+        return torch.randn(self.n, self.d, generator=generator, dtype=torch.float64).to(device, dtype)
+
+    def labels(self, device: str) -> Tensor:
+        return torch.arange(self.n, device=device) // self.k
 
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -66,9 +70,9 @@ def gram(case: Case) -> Step:
         similarity = x @ x.T
         itself = torch.arange(len(x), device=x.device)
         relations = Relations.from_labels(labels, labels, itself)
-        norms = {"gram": similarity, "sqnorm": similarity.diagonal()} if case.renormalize else {}
-        sums, nonzero = reference.pair_sums(similarity, relations, loss.formula.rho, case.pairs, lam, **norms)
-        return loss.combine(sums, sums, nonzero)
+        gram_matrix = similarity if case.renormalize else None
+        sums, nonzero = reference.pair_sums(similarity, relations, loss.formula.rho, case.pairs, lam, gram_matrix)
+        return loss.combine(sums, lambda: sums, nonzero)
 
     return step
 

@@ -11,6 +11,7 @@
 #include "cpu/rows.h"
 #include "pair_lambda.h"
 #include "pair_sums.h"
+#include "unit_rows.h"
 
 namespace py = pybind11;
 
@@ -91,6 +92,20 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
           py::gil_scoped_release release;
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
+        });
+  m.def(("unit_rows_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address order, Address x, Address unit,
+                                            Address norm, int threads) {
+    py::gil_scoped_release release;
+    metrix::cpu::unit_rows<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(x), pointer<T>(unit),
+                              pointer<T>(norm), threads);
+  });
+  m.def(("unit_rows_backward_" + suffix).c_str(),
+        [](int64_t rows, int64_t columns, Address order, Address unit, Address norm, Address grad_unit, Address grad_x,
+           int threads) {
+          py::gil_scoped_release release;
+          metrix::cpu::unit_rows_backward<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(unit),
+                                             pointer<const T>(norm), pointer<const T>(grad_unit), pointer<T>(grad_x),
+                                             threads);
         });
   m.def(("pair_sums_" + suffix).c_str(),
         [](const Problem& problem, Address sums, Address rest, int threads) {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .ops.unit_rows import unit_rows
 from .relations import Relations
 
 
@@ -17,7 +19,22 @@ def inner_products(x: Tensor, y: Tensor) -> Tensor:
     gamma = 75 turns the rounding of a bfloat16 similarity into an error of 15 % of a term.
     """
     with torch.autocast(x.device.type, enabled=False):
-        return x @ y.T
+        return _Gram.apply(x) if x is y else x @ y.T
+
+
+class _Gram(torch.autograd.Function):
+    """x x^T, with one matrix product in backward where autograd would take two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.T
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            return (grad + grad.T) @ x
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -88,9 +105,8 @@ def candidates_from_examples(
         _check_embeddings("ref_emb", ref_emb, "ref_labels", ref_labels)
         if ref_emb.shape[1] != embeddings.shape[1]:
             raise ValueError(f"ref_emb: got {list(ref_emb.shape)}, expected [r, {embeddings.shape[1]}] as embeddings")
-        anchors, examples = _prepare(embeddings, normalize), _prepare(ref_emb, normalize)
         sorted_labels, order = ref_labels.long().sort(stable=True)
-        examples = examples.index_select(0, order)
+        anchors, examples = _prepare(embeddings, normalize), _prepare(ref_emb, normalize, order)
         nobody = torch.full_like(labels, -1, dtype=torch.int64)
         relations = Relations.from_labels(labels.long(), sorted_labels, nobody)
         rows = torch.arange(len(anchors), device=order.device)
@@ -98,7 +114,7 @@ def candidates_from_examples(
             relations = relations.keep_pairs(_mask_of_pairs(indices_tuple, rows, order))
         return Batch(anchors, examples, order, relations, anchors_are_examples=False)
     sorted_labels, order = labels.long().sort(stable=True)
-    examples = _prepare(embeddings, normalize).index_select(0, order)
+    examples = _prepare(embeddings, normalize, order)
     itself = torch.arange(len(order), device=order.device)
     relations = Relations.from_labels(sorted_labels, sorted_labels, itself)
     if indices_tuple is not None:
@@ -117,20 +133,23 @@ def candidates_from_proxies(
     _check_labels_below(labels, classes)
     labels = labels.long()
     dtype = torch.promote_types(at_least_float32(embeddings).dtype, proxies.dtype)
-    prepared = _prepare(embeddings.to(dtype), normalize)
+    embeddings = embeddings.to(dtype)
     prepared_proxies = _prepare(proxies.to(dtype), normalize)
     class_index = torch.arange(classes, device=labels.device)
     if proxies_are_anchors:
         sorted_labels, order = labels.sort(stable=True)
         relations = Relations.from_labels(class_index, sorted_labels, torch.full_like(class_index, -1))
-        return Batch(prepared_proxies, prepared.index_select(0, order), order, relations, False)
+        return Batch(prepared_proxies, _prepare(embeddings, normalize, order), order, relations, False)
     relations = Relations.from_labels(labels, class_index, torch.full_like(labels, -1))
-    return Batch(prepared, prepared_proxies, class_index, relations, False)
+    return Batch(_prepare(embeddings, normalize), prepared_proxies, class_index, relations, False)
 
 
-def _prepare(embeddings: Tensor, normalize: bool) -> Tensor:
+def _prepare(embeddings: Tensor, normalize: bool, order: Tensor | None = None) -> Tensor:
+    """Rows in the given order, in at least float32, of unit norm if the loss says so."""
     embeddings = at_least_float32(embeddings)
-    return F.normalize(embeddings) if normalize else embeddings
+    if order is None:
+        return F.normalize(embeddings) if normalize else embeddings
+    return unit_rows(embeddings, order) if normalize else embeddings.index_select(0, order)
 
 
 def _check_embeddings(name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -45,8 +45,8 @@ class Sigma:
 
     def __call__(self, sums: Tensor) -> Tensor:
         if self.kind == "log1p":
-            # logaddexp has the gradient 0 at minus infinity, and no threshold as softplus has.
-            sums = torch.logaddexp(sums, torch.zeros_like(sums))
+            # Above the threshold softplus is the identity, wrong by e^-40: nothing in double precision.
+            sums = F.softplus(sums, threshold=40.0)
         return self.scale * sums
 
 
@@ -59,8 +59,8 @@ class Formula:
     tau: Literal["identity", "relu"] = "identity"
 
     def __post_init__(self) -> None:
-        if self.rho[0].exponential != self.rho[1].exponential:
-            raise ValueError("formula: both rho must be exponential, or neither")
+        if self.rho[0].exponential != self.rho[1].exponential or self.sigma[0].kind != self.sigma[1].kind:
+            raise ValueError("formula: both sides must have the same kind of rho and of sigma")
         for rho, sigma in zip(self.rho, self.sigma, strict=True):
             if rho.exponential == (sigma.kind == "identity"):
                 raise ValueError(f"formula: sigma {sigma.kind!r} does not go with {rho}")
@@ -78,16 +78,12 @@ class Formula:
         Returns:
             [m]. An anchor with an undefined logarithm (a set is empty) has loss 0 and no gradient.
         """
-        sides = []
-        defined = torch.ones_like(sums[:, 0], dtype=torch.bool)
-        for side, sigma in enumerate(self.sigma):
-            column = sums[:, side]
-            if sigma.kind == "log":
-                empty = column == -math.inf
-                defined = defined & ~empty
-                column = column.masked_fill(empty, 0.0)
-            sides.append(sigma(column))
-        total = sides[0] + sides[1]
-        if self.tau == "relu":
-            total = total.relu()
-        return total.masked_fill(~defined, 0.0)
+        if self.sigma[0].kind != "log":
+            return self._tau(self.sigma[0](sums[:, 0]) + self.sigma[1](sums[:, 1]))
+        empty = sums == -math.inf
+        sums = sums.masked_fill(empty, 0.0)
+        total = self._tau(self.sigma[0](sums[:, 0]) + self.sigma[1](sums[:, 1]))
+        return total.masked_fill(empty.any(1), 0.0)
+
+    def _tau(self, x: Tensor) -> Tensor:
+        return x.relu() if self.tau == "relu" else x

@@ -6,6 +6,8 @@ over all anchors. Anchors whose loss is undefined because a set is empty contrib
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -75,14 +77,15 @@ class TableLoss(nn.Module):
     def clean(self, batch: Batch) -> Tensor:
         """Eq. (7) of a batch, averaged over anchors."""
         sums, nonzero = pair_sums(batch.similarity, batch.relations, self.formula.rho)
-        return self.combine(sums, torch.stack(batch.relations.sizes(len(batch.examples)), 1), nonzero)
+        return self.combine(sums, lambda: torch.stack(batch.relations.sizes(len(batch.examples)), 1), nonzero)
 
-    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
         """From the two sums of every anchor to the loss.
 
         Args:
             sums: [m, 2], logarithms if the formula is exponential.
-            terms, nonzero: [m, 2], how many terms each sum has and how many of them are not 0.
+            terms: gives [m, 2], how many terms each sum has.
+            nonzero: [m, 2], how many of them are not 0; only if the formula is linear.
         """
         return _mean(self.formula.per_anchor(sums))
 
@@ -108,9 +111,9 @@ class ContrastiveLoss(TableLoss):
         super().__init__(Formula(rho, (Sigma("identity"), Sigma("identity"))), normalize)
         self.aggregate = aggregate
 
-    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
         if self.aggregate != "sum":
-            count = terms if self.aggregate == "mean" else nonzero
+            count = terms() if self.aggregate == "mean" else nonzero
             sums = sums / count.clamp(min=1).to(sums.dtype)
         return super().combine(sums, terms, nonzero)
 
@@ -221,11 +224,11 @@ class ProxyAnchorLoss(ProxyLoss):
         super().__init__(formula, num_classes, embedding_size, normalize)
         self.variant = variant
 
-    def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
+    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
         if self.variant == "paper":
             return super().combine(sums, terms, nonzero)
         positive, negative = (sigma(sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
-        with_positives = (terms[:, 0] > 0).sum().clamp(min=1)
+        with_positives = (terms()[:, 0] > 0).sum().clamp(min=1)
         return positive.sum() / with_positives + _mean(negative)
 
 

@@ -166,10 +166,8 @@ class Metrix(nn.Module):
                 projected = at_least_float32(encoder.project(x)).to(batch.anchors.dtype)
                 sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
             else:
-                sums, nonzero = mix_encoded(
-                    batch, rho, pairs, lambdas, x, encoder, self.loss.normalize, self.workspace
-                )
-        return self.loss.combine(sums, count_terms(pairs, batch.relations, len(batch.order)), nonzero)
+                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize, self.workspace)
+        return self.loss.combine(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:
         given = self.lam if lam is None else lam

@@ -38,7 +38,7 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
     if not renormalize:
         return pair_sums(similarity, relations, rho, pairs, lam.values)
     gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
-    return pair_sums(similarity, relations, rho, pairs, lam.values, gram, gram.diagonal())
+    return pair_sums(similarity, relations, rho, pairs, lam.values, gram)
 
 
 def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, projected: Tensor) -> Sums:
@@ -49,7 +49,9 @@ def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda,
     """
     similarity = inner_products(batch.anchors, projected)
     gram = inner_products(projected, projected)
-    own = (similarity.diagonal(), gram.diagonal()) if with_anchor(pairs) else (None, None)
+    if not with_anchor(pairs):
+        return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
+    own = similarity.diagonal(), gram.diagonal()
     return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram, gram.diagonal(), *own)
 
 

@@ -113,9 +113,7 @@ def clean_loss(
     ref_labels: Tensor | None = None,
 ) -> Tensor:
     """Eq. (7), combined over anchors as the loss says (the mean, Eq. 10). Arguments as of the loss itself."""
-    anchors, examples, positive, negative = candidate_sets(
-        loss, embeddings, labels, indices_tuple, ref_emb, ref_labels
-    )
+    anchors, examples, positive, negative = candidate_sets(loss, embeddings, labels, indices_tuple, ref_emb, ref_labels)
     sums, nonzero = [], []
     for a in range(len(anchors)):
         s = examples @ anchors[a]
@@ -123,7 +121,7 @@ def clean_loss(
         sums.append(sums_a)
         nonzero.append(nonzero_a)
     terms = torch.stack((positive.sum(1), negative.sum(1)), 1)
-    return loss.combine(_stack(sums, embeddings), terms, _stack(nonzero, embeddings))
+    return loss.combine(_stack(sums, embeddings), lambda: terms, _stack(nonzero, embeddings))
 
 
 def mixing_pairs(pairs: str, positives: Tensor, negatives: Tensor) -> tuple[Pairs, float | None]:
@@ -186,7 +184,7 @@ def mixed_loss(
         sums.append(sums_a)
         nonzero.append(nonzero_a)
         terms.append(torch.tensor([len(i) * (label != 0.0), len(i) * (label != 1.0)], device=labels.device))
-    return loss.combine(_stack(sums, embeddings), _stack(terms, labels), _stack(nonzero, embeddings))
+    return loss.combine(_stack(sums, embeddings), lambda: _stack(terms, labels), _stack(nonzero, embeddings))
 
 
 def _mix(lam: Tensor, x: Tensor, other: Tensor) -> Tensor:
@@ -240,7 +238,7 @@ def pair_sums(
         if pairs != "pos-neg":
             used = used & torch.ones(n, n, dtype=torch.bool, device=used.device).triu(1)
         if gram is not None:
-            assert sqnorm is not None
+            sqnorm = gram.diagonal()
             s = s / _mixed_norm(lam, sqnorm[:, None], sqnorm, gram)
         label = lam.expand(n, n).expand(m, n, n)
     if pairs in ("pos-pos", "anc-pos"):

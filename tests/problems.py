@@ -87,6 +87,7 @@ def make_problem(
         floats["similarity"] = anchors @ source.T
         if renormalize:
             floats["gram"] = (own if pairs.startswith("anc-") else source) @ source.T
+        if renormalize and pairs.startswith("anc-"):
             floats["sqnorm"] = (source * source).sum(1)
         if pairs.startswith("anc-"):
             floats["self_similarity"] = (anchors * own).sum(1)

@@ -292,7 +292,9 @@ class TestEmbed:
         got = mixed_and_gradients(loss, x, labels, "pos-neg", lam)
         exponent = largest_exponent(case.loss, x)
         assert_no_worse(got[:1], literal[:1], truth[:1], 4 * torch.finfo(torch.float32).eps, exponent)
-        assert_no_worse(got[1:], literal[1:], truth[1:], 1e-5, 1.0)
+        # Rounding a similarity moves its exponent by eps * exponent, and the share of its term by a part of that.
+        floor = 1e-5 + 0.02 * torch.finfo(torch.float32).eps * exponent
+        assert_no_worse(got[1:], literal[1:], truth[1:], floor, 1.0)
 
     @default_case
     @every_set
@@ -925,7 +927,7 @@ class TestCriterion:
         torch.manual_seed(0)
         counts = dict.fromkeys(alone, 0)
         for _ in range(90):
-            value = float(criterion(x, labels, source=source, encode=encode))
+            value = float(criterion(x, labels, source=source, encode=encode).detach())
             found = [mix for mix, v in alone.items() if math.isclose(v.item(), value, rel_tol=1e-12)]
             assert len(found) == 1
             counts[found[0]] += 1

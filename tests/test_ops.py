@@ -193,7 +193,6 @@ def test_opposite_examples_of_equal_weight_have_similarity_zero() -> None:
     problem.floats.update(
         lam=torch.full((2, 2), 0.5).double(),
         gram=torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).double(),
-        sqnorm=torch.ones(2).double(),
         similarity=torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).double(),
     )
     sums = pair_sums(**problem.arguments())[0]
@@ -269,7 +268,7 @@ def test_bad_arguments_are_named() -> None:
         ({"pairs": "neg-pos"}, "pairs"),
         ({"lam": None}, "lam"),
         ({"lam": torch.rand(n, n + 1)}, "lam"),
-        ({"sqnorm": None}, "sqnorm"),
+        ({"sqnorm": torch.rand(n)}, "sqnorm"),
         ({"gram": torch.rand(n)}, "gram"),
         ({"self_similarity": torch.rand(n)}, "self_similarity"),
         ({"similarity": torch.rand(n)}, "similarity"),

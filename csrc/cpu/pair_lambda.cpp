@@ -6,7 +6,7 @@
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kTile = 64;
+constexpr int64_t kTile = 32;
 constexpr int64_t kWorthAThread = 8192;
 
 // One tile of pairs, and its mirror image if the matrix is that of one list of indices with itself.

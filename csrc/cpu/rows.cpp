@@ -46,6 +46,26 @@ bool all_finite(int64_t size, const T* values) {
   return rest == T(0);
 }
 
+template <class T>
+T dot(int64_t size, const T* x, const T* y) {
+  Vector<T> even{}, odd{};
+  int64_t j = 0;
+  for (; j + 2 * kLanes<T> <= size; j += 2 * kLanes<T>) {
+    even += load(x + j) * load(y + j);
+    odd += load(x + j + kLanes<T>)*load(y + j + kLanes<T>);
+  }
+  T total = sum<T>(even + odd);
+  for (; j < size; ++j) total += x[j] * y[j];
+  return total;
+}
+
+template <class T>
+void scaled_difference(int64_t size, const T* x, const T* y, T share, T scale, T* out) {
+  int64_t j = 0;
+  for (; j + kLanes<T> <= size; j += kLanes<T>) store(out + j, (load(x + j) - share * load(y + j)) * scale);
+  for (; j < size; ++j) out[j] = (x[j] - share * y[j]) * scale;
+}
+
 template <bool Mixed, class T>
 METRIX_FN Vector<T> similarity_of(const Row<T>& row, int64_t j) {
   const Vector<T> s_j = load(row.similarity + j);
@@ -208,8 +228,9 @@ void lambda_row(const PairLambdaArgs& args, int64_t row, int64_t begin, int64_t 
 }
 
 template <class T>
-constexpr RowKernels<T> kTable = {mix_coefficients<T>, norm_gradients<T>, all_finite<T>,      exp_sums<T>,
-                                  linear_sums<T>,      exp_gradient<T>,   linear_gradient<T>, lambda_row<T>};
+constexpr RowKernels<T> kTable = {mix_coefficients<T>, norm_gradients<T>,    all_finite<T>,   dot<T>,
+                                  scaled_difference<T>, exp_sums<T>, linear_sums<T>, exp_gradient<T>,
+                                  linear_gradient<T>,  lambda_row<T>};
 
 }  // namespace
 

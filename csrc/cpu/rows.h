@@ -58,6 +58,9 @@ struct RowKernels {
   // Turns the moments of a row into the gradients of k_ij (written) and q_j (added), and returns that of q_i.
   T (*norm_gradients)(int64_t size, const T* moment, const T* first, const T* second, T* gram, T* sqnorm);
   bool (*all_finite)(int64_t size, const T* values);
+  T (*dot)(int64_t size, const T* x, const T* y);
+  // out = (x - share * y) * scale.
+  void (*scaled_difference)(int64_t size, const T* x, const T* y, T share, T scale, T* out);
 
   void (*exp_sums)(Sides, const Row<T>&, const ExpSide<T> sides[2], Cell<T> cells[2], T* scratch);
   void (*linear_sums)(Sides, const Row<T>&, const LinearSide<T> sides[2], Cell<T> cells[2]);

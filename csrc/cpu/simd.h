@@ -68,18 +68,24 @@ METRIX_FN void store(T* p, Vector<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
+// Folds the upper half of the lanes onto the lower one until one is left.
+template <class T, class Combine>
+METRIX_FN T fold(Vector<T> v, const Combine& combine) {
+  T lanes[kLanes<T>];
+  store(lanes, v);
+  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2)
+    for (int64_t l = 0; l < half; ++l) lanes[l] = combine(lanes[l], lanes[l + half]);
+  return lanes[0];
+}
+
 template <class T>
 METRIX_FN T sum(Vector<T> v) {
-  T total = v[0];
-  for (int64_t l = 1; l < kLanes<T>; ++l) total += v[l];
-  return total;
+  return fold<T>(v, [](T a, T b) { return a + b; });
 }
 
 template <class T>
 METRIX_FN T largest(Vector<T> v) {
-  T top = v[0];
-  for (int64_t l = 1; l < kLanes<T>; ++l) top = v[l] > top ? v[l] : top;
-  return top;
+  return fold<T>(v, [](T a, T b) { return a > b ? a : b; });
 }
 
 }  // namespace

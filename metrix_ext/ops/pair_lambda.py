@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backend, native, reference
+from .. import backend, reference
 from ..beta import check_alpha, quantile_polynomial
-from .library import LIBRARY
+from .library import LIBRARY, kernel
 
 LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
 
@@ -63,9 +63,7 @@ def _fake(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torc
 def _cpu(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
     rows, columns = rows.contiguous(), columns.contiguous()
     out = torch.empty((rows.shape[0], columns.shape[0]), dtype=dtype)
-    lib = native.lib()
-    kernel = lib.pair_lambda_f32 if dtype == torch.float32 else lib.pair_lambda_f64
-    kernel(
+    kernel("pair_lambda", dtype)(
         seed.data_ptr(),
         rows.data_ptr(),
         rows.shape[0],

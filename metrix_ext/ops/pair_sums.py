@@ -12,7 +12,6 @@ and with m = ds * s of a term the gradients are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from .. import backend, native, reference
 from ..formula import Rho
 from ..relations import Relations
-from .library import LIBRARY
+from .library import LIBRARY, kernel, register_autograd
 
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
@@ -60,7 +59,7 @@ def pair_sums(
         pairs: "clean" or the name of a set of pairs.
         lam: weight of the first of a pair, in [0, 1]: one element or a matrix as above. No gradient flows to it.
         gram: inner products of what is mixed, a matrix as above; given, mixed examples are renormalised.
-        sqnorm: [n] squared norms of what is mixed; with gram.
+        sqnorm: [n] squared norms of what is mixed; with gram, for sets with the anchor. The others read the diagonal.
         self_similarity: [m] s(a, a), the anchor with itself as a source; sets with the anchor.
         self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram.
 
@@ -81,7 +80,7 @@ def pair_sums(
     if backend.choose(similarity.device) == "reference":
         return reference.pair_sums(similarity, relations, rho, pairs, *inputs)
     flat = [number for side in rho for number in (side.scale, side.shift, side.floor)]
-    sums, rest = torch.ops.metrix_ext.pair_sums(
+    sums, rest = _differentiable(
         similarity,
         relations.positives,
         relations.self_index,
@@ -124,7 +123,7 @@ def _check(
         "relations.self_index": (relations.self_index, (m,), True),
         "relations.mask": (relations.mask, (m, n), relations.mask is not None),
         "gram": (gram, matrix, mixed and gram is not None),
-        "sqnorm": (sqnorm, (n,), mixed and gram is not None),
+        "sqnorm": (sqnorm, (n,), with_anchor and gram is not None),
         "self_similarity": (self_similarity, (m,), with_anchor),
         "self_sqnorm": (self_sqnorm, (m,), with_anchor and gram is not None),
     }
@@ -156,6 +155,8 @@ def _problem(
     self_sqnorm: Tensor | None,
 ) -> tuple[Any, list[Tensor | None]]:
     """The native argument struct, and the contiguous tensors that it points into."""
+    if gram is not None and sqnorm is None:
+        sqnorm = gram.diagonal()
     tensors = [
         None if t is None else t.contiguous()
         for t in (similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask)
@@ -173,15 +174,11 @@ def _problem(
     return problem, tensors
 
 
-def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
-    return getattr(native.lib(), f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
-
-
 @torch.library.impl(LIBRARY, "pair_sums", "CPU")
 def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     problem, _alive = _problem(similarity, *args)
     sums, rest = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
-    _kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), rest.data_ptr(), torch.get_num_threads())
+    kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), rest.data_ptr(), torch.get_num_threads())
     return sums, rest
 
 
@@ -190,14 +187,20 @@ def _backward_cpu(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Ten
     problem, _alive = _problem(similarity, *args)
     grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
     gradients = _empty_gradients(similarity, *args)
-    _kernel("pair_sums_backward", similarity.dtype)(
+    gram, sqnorm = args[-4:-2]
+    sqnorm_gradient = gradients[2]
+    if gram is not None and sqnorm is None:
+        sqnorm_gradient = gram.new_empty(len(gram))
+    kernel("pair_sums_backward", similarity.dtype)(
         problem,
         sums.data_ptr(),
         rest.data_ptr(),
         grad_sums.data_ptr(),
-        *(g.data_ptr() for g in gradients),
+        *(g.data_ptr() for g in (*gradients[:2], sqnorm_gradient, *gradients[3:])),
         torch.get_num_threads(),
     )
+    if gram is not None and sqnorm is None:
+        gradients[1].diagonal().add_(sqnorm_gradient)
     return gradients
 
 
@@ -236,4 +239,4 @@ def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor |
     return (gradients[0], None, None, None, None, None, None, None, *wanted)
 
 
-torch.library.register_autograd("metrix_ext::pair_sums", _backward, setup_context=_setup_context, lib=LIBRARY)
+_differentiable = register_autograd("pair_sums", _setup_context, _backward)

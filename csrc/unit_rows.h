@@ -1,0 +1,28 @@
+// unit_rows: rows of a matrix in a given order, each divided by its norm, as torch.nn.functional.normalize does.
+#pragma once
+
+#include <cstdint>
+
+namespace metrix {
+
+constexpr double kSmallestNorm = 1e-12;
+
+template <class T>
+struct UnitRowsArgs {
+  int64_t rows;     // n
+  int64_t columns;  // d
+  const int64_t* order;  // [n] a permutation: row r of the result is row order[r] of x
+};
+
+namespace cpu {
+// unit [n, d] and norm [n] = max(|x|, kSmallestNorm), both in the order of the result.
+template <class T>
+void unit_rows(const UnitRowsArgs<T>& args, const T* x, T* unit, T* norm, int threads);
+
+// Every row of grad_x is written, in the order of x.
+template <class T>
+void unit_rows_backward(const UnitRowsArgs<T>& args, const T* unit, const T* norm, const T* grad_unit, T* grad_x,
+                        int threads);
+}  // namespace cpu
+
+}  // namespace metrix

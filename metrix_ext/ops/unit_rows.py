@@ -1,0 +1,78 @@
+"""Embeddings in the order of the batch, l2-normalised: a gather and a norm in one pass each way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import backend
+from .library import LIBRARY, kernel, register_autograd
+
+LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")
+LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, Tensor order) -> Tensor")
+
+
+def unit_rows(x: Tensor, order: Tensor) -> Tensor:
+    """Rows ``order`` of x, each divided by max(its norm, 1e-12).
+
+    Args:
+        x: [n, d] float32 or float64.
+        order: [n] int64, a permutation of the rows.
+
+    Returns:
+        [n, d], what ``F.normalize(x)[order]`` is.
+    """
+    if backend.choose(x.device) != "cpu":
+        return F.normalize(x).index_select(0, order)
+    unit, _norm = _differentiable(x, order)
+    return unit
+
+
+@torch.library.impl(LIBRARY, "unit_rows", "CPU")
+def _forward_cpu(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    x, order = x.contiguous(), order.contiguous()
+    unit, norm = torch.empty_like(x), x.new_empty(len(x))
+    kernel("unit_rows", x.dtype)(
+        *x.shape, order.data_ptr(), x.data_ptr(), unit.data_ptr(), norm.data_ptr(), torch.get_num_threads()
+    )
+    return unit, norm
+
+
+@torch.library.impl(LIBRARY, "unit_rows_backward", "CPU")
+def _backward_cpu(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
+    grad_unit, order = grad_unit.contiguous(), order.contiguous()
+    grad_x = torch.empty_like(unit)
+    kernel("unit_rows_backward", unit.dtype)(
+        *unit.shape,
+        order.data_ptr(),
+        unit.data_ptr(),
+        norm.data_ptr(),
+        grad_unit.data_ptr(),
+        grad_x.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return grad_x
+
+
+@torch.library.register_fake("metrix_ext::unit_rows", lib=LIBRARY)
+def _forward_fake(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty((x.shape[0],))
+
+
+@torch.library.register_fake("metrix_ext::unit_rows_backward", lib=LIBRARY)
+def _backward_fake(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
+    return unit.new_empty(unit.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*output, inputs[1])
+
+
+def _backward(ctx: Any, grad_unit: Tensor, _grad_norm: Tensor) -> tuple[Tensor, None]:
+    return torch.ops.metrix_ext.unit_rows_backward(grad_unit, *ctx.saved_tensors), None
+
+
+_differentiable = register_autograd("unit_rows", _setup_context, _backward)

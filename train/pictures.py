@@ -1,0 +1,85 @@
+"""The pictures of a run: queries with what they find, and the curves over the epochs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from torch import Tensor
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from data import ImageSet
+from files import replacing
+from metrix_ext.retrieval import nearest
+
+# Told apart with any colour vision; the symbol says it once more.
+RIGHT, WRONG = ("#0072B2", "✓"), ("#D55E00", "✗")
+
+
+def draw_retrieval(
+    path: Path,
+    images: ImageSet,
+    embeddings: Tensor,
+    title: str,
+    seed: int,
+    queries: int = 10,
+    neighbours: int = 8,
+) -> None:
+    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(images), min(queries, len(images)), replace=False)
+    neighbours = min(neighbours, len(images) - 1)
+    ranked = nearest(embeddings[chosen], neighbours + 1, gallery=embeddings).tolist()
+    figure, axes = plt.subplots(
+        len(chosen), 1 + neighbours, figsize=(1.0 + neighbours, len(chosen) + 0.7), squeeze=False
+    )
+    for row, query, candidates in zip(axes, chosen, ranked, strict=True):
+        found = [i for i in candidates if i != query][:neighbours]
+        for axis, i in zip(row, (query, *found), strict=True):
+            axis.imshow(images.picture(i))
+            axis.set(xticks=[], yticks=[])
+        for axis, i in zip(row[1:], found, strict=True):
+            colour, symbol = RIGHT if images.labels[i] == images.labels[query] else WRONG
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2)
+            axis.text(0.03, 0.97, symbol, color=colour, size=13, va="top", transform=axis.transAxes)
+    axes[0, 0].set_title("query", size=10)
+    for rank, axis in enumerate(axes[0, 1:], start=1):
+        axis.set_title(str(rank), size=10)
+    figure.suptitle(title, size=11)
+    save(figure, path)
+
+
+def draw_curves(
+    path: Path, epochs: list[dict[str, Any]], start: dict[str, float], baseline: float | None
+) -> None:
+    """Loss, and Recall@K from before the first epoch on."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.4))
+    numbers = [epoch["epoch"] for epoch in epochs]
+    for part in ("loss", "clean", "mixed"):
+        if epochs and part in epochs[0]:
+            left.plot(numbers, [epoch[part] for epoch in epochs], marker=".", label=part)
+    left.set(xlabel="epoch", ylabel="mean over batches", title="training loss")
+    left.legend()
+    for k in start:
+        values = [start[k]] + [epoch["recall_at"][k] for epoch in epochs]
+        right.plot([0, *numbers], [100 * value for value in values], marker=".", label=f"Recall@{k}")
+    if baseline is not None:
+        right.axhline(100 * baseline, color="grey", linestyle="--", label="Recall@1 of raw pixels")
+    right.set(xlabel="epoch", ylabel="%", ylim=(0, 100), title="unseen classes")
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    save(figure, path)
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    figure.tight_layout()
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+    plt.close(figure)

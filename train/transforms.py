@@ -1,0 +1,36 @@
+"""From a picture to the network's input, in training and in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+def training(dataset: str, image_size: int) -> Transform:
+    if dataset == "glyphs":
+        # No flip and no crop: a mirrored or cut character is another one.
+        place = [v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=255)]
+    else:
+        place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
+    return v2.Compose([*place, *to_input()])
+
+
+def evaluation(dataset: str, image_size: int) -> Transform:
+    if dataset == "glyphs":
+        return v2.Compose(to_input())
+    return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), *to_input()])
+
+
+def to_input() -> list[torch.nn.Module]:
+    """Scaled by the statistics of ImageNet, which the pretrained weights expect."""
+    return [
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+    ]
