@@ -1,4 +1,6 @@
-"""Builds metrix_ext._C with CMake and ninja. No torch is needed, and no GPU: CUDA kernels are built where nvcc is found.
+"""Builds metrix_ext._C with CMake and ninja.
+
+No torch is needed, and no GPU: CUDA kernels are built where nvcc is found.
 
 METRIX_CUDA=0 or 1 forces the choice; METRIX_CUDA_ARCHITECTURES (as in CMake, e.g. "90-real") replaces the default.
 """
@@ -92,7 +94,15 @@ class CMakeBuild(build_ext):
             subprocess.run(["cmake", "--build", build], check=True)
         except subprocess.CalledProcessError as error:
             hint = "; METRIX_CUDA=0 builds without CUDA" if nvcc else ""
-            sys.exit(f"metrix_ext: the native build failed ({error}){hint}")
+            sys.exit(f"metrix_ext: the native build failed with status {error.returncode}, see above{hint}")
+        self.leave_in_checkout(target)
+
+    def leave_in_checkout(self, built: Path) -> None:
+        """Commands started in the checkout (pytest, python -m bench) import the package from there."""
+        here = ROOT / "metrix_ext" / built.name
+        if here != built:
+            shutil.copyfile(built, here.with_suffix(".tmp"))
+            os.replace(here.with_suffix(".tmp"), here)  # not over a library that a process has mapped
 
 
 setup(ext_modules=[Extension("metrix_ext._C", [])], cmdclass={"build_ext": CMakeBuild})

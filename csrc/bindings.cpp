@@ -27,8 +27,8 @@ T* pointer(Address address) {
 // inverse_alpha, slope, offset and the coefficients, as metrix_ext/beta.py makes them.
 using Quantile = std::array<double, 3 + metrix::BetaQuantile::kTerms>;
 
-metrix::PairLambdaArgs lambda_args(Address seed, Address rows, int64_t row_count, Address columns,
-                                   int64_t column_count, const Quantile& quantile) {
+metrix::PairLambdaArgs lambda_args(Address seed, Address rows, int64_t row_count, Address columns, int64_t column_count,
+                                   const Quantile& quantile) {
   metrix::PairLambdaArgs args{};
   args.seed = pointer<const int64_t>(seed);
   args.rows = pointer<const int64_t>(rows);
@@ -93,33 +93,31 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           py::gil_scoped_release release;
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
         });
-  m.def(("unit_rows_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address order, Address x, Address unit,
-                                            Address norm, int threads) {
+  m.def(("unit_rows_" + suffix).c_str(),
+        [](int64_t rows, int64_t columns, Address order, Address x, Address unit, Address norm, int threads) {
+          py::gil_scoped_release release;
+          metrix::cpu::unit_rows<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(x),
+                                    pointer<T>(unit), pointer<T>(norm), threads);
+        });
+  m.def(("unit_rows_backward_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address order, Address unit,
+                                                     Address norm, Address grad_unit, Address grad_x, int threads) {
     py::gil_scoped_release release;
-    metrix::cpu::unit_rows<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(x), pointer<T>(unit),
-                              pointer<T>(norm), threads);
+    metrix::cpu::unit_rows_backward<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(unit),
+                                       pointer<const T>(norm), pointer<const T>(grad_unit), pointer<T>(grad_x),
+                                       threads);
   });
-  m.def(("unit_rows_backward_" + suffix).c_str(),
-        [](int64_t rows, int64_t columns, Address order, Address unit, Address norm, Address grad_unit, Address grad_x,
-           int threads) {
-          py::gil_scoped_release release;
-          metrix::cpu::unit_rows_backward<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(unit),
-                                             pointer<const T>(norm), pointer<const T>(grad_unit), pointer<T>(grad_x),
-                                             threads);
-        });
-  m.def(("pair_sums_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address rest, int threads) {
-          const auto args = sums_args<T>(problem);
-          py::gil_scoped_release release;
-          metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
-        });
+  m.def(("pair_sums_" + suffix).c_str(), [](const Problem& problem, Address sums, Address rest, int threads) {
+    const auto args = sums_args<T>(problem);
+    py::gil_scoped_release release;
+    metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
+  });
   m.def(("pair_sums_backward_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram, Address sqnorm,
-           Address self_similarity, Address self_sqnorm, int threads) {
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
+           Address sqnorm, Address self_similarity, Address self_sqnorm, int threads) {
           const auto args = sums_args<T>(problem);
           const metrix::PairSumsGradient<T> gradient{
-              pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums),     pointer<T>(similarity), pointer<T>(gram),
-              pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+              pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
+              pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
         });
@@ -151,9 +149,10 @@ PYBIND11_MODULE(_C, m) {
                        std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar, Address similarity,
                        Address lambda, Address gram, Address sqnorm, Address self_similarity, Address self_sqnorm,
                        Address positives, Address self, Address mask) {
-        return Problem{anchors, examples, std::move(pairs), exponential, rho,         renormalize,
-                       lambda_is_scalar, similarity, lambda, gram,        sqnorm,      self_similarity,
-                       self_sqnorm, positives, self, mask};
+        return Problem{anchors,     examples,         std::move(pairs), exponential, rho,
+                       renormalize, lambda_is_scalar, similarity,       lambda,      gram,
+                       sqnorm,      self_similarity,  self_sqnorm,      positives,   self,
+                       mask};
       }));
   bind_cpu<float>(m, "f32");
   bind_cpu<double>(m, "f64");

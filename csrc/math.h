@@ -178,8 +178,8 @@ template <class T>
 METRIX_FN T lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
   const uint64_t low = i < j ? i : j;
   const uint64_t high = i < j ? j : i;
-  const uint32_t word = philox(uint32_t(low), uint32_t(high), uint32_t(low >> 32), uint32_t(high >> 32),
-                               uint32_t(seed), uint32_t(seed >> 32));
+  const uint32_t word = philox(uint32_t(low), uint32_t(high), uint32_t(low >> 32), uint32_t(high >> 32), uint32_t(seed),
+                               uint32_t(seed >> 32));
   // u = (word + 1/2) 2^-32; the quantile is symmetric, so only min(u, 1 - u) is looked up.
   const bool upper = word >= 0x80000000u;
   const uint32_t folded = upper ? ~word : word;

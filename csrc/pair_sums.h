@@ -23,7 +23,7 @@ struct Rho {
 
 template <class T>
 struct PairSumsArgs {
-  int64_t anchors;  // m
+  int64_t anchors;   // m
   int64_t examples;  // n
   Pairs pairs;
   Rho rho;
@@ -33,10 +33,10 @@ struct PairSumsArgs {
 
   // Mixing only. Sets within the examples read [n, n] matrices by (first, second) example; the anc-* sets read
   // [m, n] matrices by (anchor, example), and the anchor's own row below.
-  const T* lambda;    // weight of the first of a pair; one number if lambda_is_scalar
+  const T* lambda;  // weight of the first of a pair; one number if lambda_is_scalar
   bool lambda_is_scalar;
-  const T* gram;      // inner products of what is mixed; null unless renormalize
-  const T* sqnorm;    // [n] squared norms of what is mixed; null unless renormalize
+  const T* gram;             // inner products of what is mixed; null unless renormalize
+  const T* sqnorm;           // [n] squared norms of what is mixed; null unless renormalize
   const T* self_similarity;  // [m] s(a, a), anc-* only
   const T* self_sqnorm;      // [m], anc-* with renormalize only
 

@@ -9,8 +9,8 @@ constexpr double kSmallestNorm = 1e-12;
 
 template <class T>
 struct UnitRowsArgs {
-  int64_t rows;     // n
-  int64_t columns;  // d
+  int64_t rows;          // n
+  int64_t columns;       // d
   const int64_t* order;  // [n] a permutation: row r of the result is row order[r] of x
 };
 

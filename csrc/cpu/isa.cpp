@@ -8,7 +8,7 @@
 
 namespace metrix::cpu {
 
-#define METRIX_DECLARE(isa)                    \
+#define METRIX_DECLARE(isa)                      \
   extern const RowKernels<float> kRowsF32_##isa; \
   extern const RowKernels<double> kRowsF64_##isa;
 METRIX_DECLARE(baseline)

@@ -14,8 +14,7 @@ template <class T>
 void fill_tile(const PairLambdaArgs& args, int64_t row, int64_t column, bool mirrored, T* lambda) {
   const int64_t rows = std::min(kTile, args.row_count - row), columns = std::min(kTile, args.column_count - column);
   T tile[kTile * kTile];
-  for (int64_t r = 0; r < rows; ++r)
-    row_kernels<T>().lambda_row(args, row + r, column, columns, tile + r * kTile);
+  for (int64_t r = 0; r < rows; ++r) row_kernels<T>().lambda_row(args, row + r, column, columns, tile + r * kTile);
   const int64_t *i = args.rows + row, *j = args.columns + column;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < columns; ++c)

@@ -53,7 +53,7 @@ class Buffer {
 };
 
 struct PairSet {
-  bool mixed, with_anchor;             // with_anchor: the first of a pair is the anchor itself
+  bool mixed, with_anchor;               // with_anchor: the first of a pair is the anchor itself
   bool first_positive, second_positive;  // which set the first and the second come from
   bool unordered;
   Sides sides;
@@ -164,8 +164,8 @@ Groups group_anchors(const PairSumsArgs<T>& args, bool shared) {
 
 template <class T>
 struct Scratch {
-  std::vector<Range> first, candidates;  // all columns of the first and of the second of a pair
-  std::vector<Range> second;             // a tile of the candidates
+  std::vector<Range> first, candidates;       // all columns of the first and of the second of a pair
+  std::vector<Range> second;                  // a tile of the candidates
   Buffer<T> similarity, similarity_gradient;  // [anchors of a block, packed columns]
   Buffer<T> lambda, gram, sqnorm, first_coefficient, second_coefficient, positive_weight, negative_weight, terms;
   Buffer<T> moment, gram_gradient, sqnorm_gradient;
@@ -338,8 +338,9 @@ class Kernel {
                            ? positive_weight + packed_position(scratch.second, self)
                            : nullptr;
       const T kept = self_weight != nullptr ? std::exchange(*self_weight, T(0)) : T(0);
-      const Row<T> row{size - start,   similarity_i,   similarity + b * size + start, first + start,
-                       second + start, positive_weight + start, negative_weight + start};
+      const Row<T> row{size - start,           similarity_i,   similarity + b * size + start,
+                       first + start,          second + start, positive_weight + start,
+                       negative_weight + start};
       if (gradient_ == nullptr) {
         add_row(set_.sides, row, anchor, scratch);
         if (!finite || similarity_i - similarity_i != T(0)) poison(anchor);
@@ -512,9 +513,8 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
         for (int64_t g = 0; g < groups.size(); ++g) {
           const int64_t* anchors = groups.anchors.data() + groups.offsets[g];
           const bool in_class = args.positives[2 * anchors[0]] <= i && i < args.positives[2 * anchors[0] + 1];
-          const bool is_first = args.mask != nullptr
-                                    ? args.mask[anchors[0] * n + i] == (set.first_positive ? 1 : -1)
-                                    : in_class == set.first_positive;
+          const bool is_first = args.mask != nullptr ? args.mask[anchors[0] * n + i] == (set.first_positive ? 1 : -1)
+                                                     : in_class == set.first_positive;
           if (is_first) kernel.mixed(anchors, groups.offsets[g + 1] - groups.offsets[g], i, scratch, sink);
         }
       }

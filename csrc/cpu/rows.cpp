@@ -1,8 +1,8 @@
 // Compiled once per instruction set: METRIX_ISA names it and METRIX_VECTOR_BYTES is its width. Nothing here has
 // external linkage but the two tables at the end.
-#include "simd.h"  // before math.h, which the others include
-
 #include "rows.h"
+
+#include "simd.h"  // before math.h, which the others include
 
 namespace metrix::cpu {
 namespace {
@@ -52,7 +52,7 @@ T dot(int64_t size, const T* x, const T* y) {
   int64_t j = 0;
   for (; j + 2 * kLanes<T> <= size; j += 2 * kLanes<T>) {
     even += load(x + j) * load(y + j);
-    odd += load(x + j + kLanes<T>)*load(y + j + kLanes<T>);
+    odd += load(x + j + kLanes<T>) * load(y + j + kLanes<T>);
   }
   T total = sum<T>(even + odd);
   for (; j < size; ++j) total += x[j] * y[j];
@@ -171,11 +171,11 @@ T linear_gradient_of(const Row<T>& row, const LinearSide<T> side[2], const RowGr
   return row_gradient<Mixed>(row, gradient, [&](int64_t j, Vector<T> s) __attribute__((always_inline)) {
     Vector<T> ds{};
     if constexpr (takes_positive(sides))
-      ds += positive.factor * (load(row.positive_weight + j) *
-                               linear_rho_slope(s, positive.scale, positive.shift, positive.floor));
+      ds += positive.factor *
+            (load(row.positive_weight + j) * linear_rho_slope(s, positive.scale, positive.shift, positive.floor));
     if constexpr (takes_negative(sides))
-      ds += negative.factor * (load(row.negative_weight + j) *
-                               linear_rho_slope(s, negative.scale, negative.shift, negative.floor));
+      ds += negative.factor *
+            (load(row.negative_weight + j) * linear_rho_slope(s, negative.scale, negative.shift, negative.floor));
     return ds;
   });
 }
@@ -228,9 +228,9 @@ void lambda_row(const PairLambdaArgs& args, int64_t row, int64_t begin, int64_t 
 }
 
 template <class T>
-constexpr RowKernels<T> kTable = {mix_coefficients<T>, norm_gradients<T>,    all_finite<T>,   dot<T>,
-                                  scaled_difference<T>, exp_sums<T>, linear_sums<T>, exp_gradient<T>,
-                                  linear_gradient<T>,  lambda_row<T>};
+constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_finite<T>,  dot<T>,
+                                  scaled_difference<T>, exp_sums<T>,       linear_sums<T>, exp_gradient<T>,
+                                  linear_gradient<T>,   lambda_row<T>};
 
 }  // namespace
 

@@ -1,6 +1,5 @@
 // lambda of every pair: one thread a pair, the arithmetic of math.h in double precision.
 #include "../pair_lambda.h"
-
 #include "launch.h"
 
 namespace metrix::cuda {
