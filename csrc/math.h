@@ -28,8 +28,17 @@ METRIX_FN To bit_cast(From from) {
   return to;
 }
 
-METRIX_FN float square_root(float x) { return ::sqrtf(x); }
-METRIX_FN double square_root(double x) { return ::sqrt(x); }
+// A class, since vectors are built-in types whose overloads a template would not find after its definition.
+template <class T>
+struct SquareRoot;
+template <>
+struct SquareRoot<float> {
+  METRIX_FN float of(float x) { return ::sqrtf(x); }
+};
+template <>
+struct SquareRoot<double> {
+  METRIX_FN double of(double x) { return ::sqrt(x); }
+};
 
 // min and max that keep a NaN in x, which std::min, fmin and the hardware instructions do not.
 template <class T, class S>
@@ -120,7 +129,7 @@ template <class T, class S>
 METRIX_FN T inverse_mixed_norm(T lambda, S q_i, T q_j, T k_ij) {
   const T mu = S(1) - lambda;
   const T square = lambda * lambda * q_i + mu * mu * q_j + S(2) * lambda * mu * k_ij;
-  return S(1) / square_root(at_least(square, S(1e-24)));
+  return S(1) / SquareRoot<T>::of(at_least(square, S(1e-24)));
 }
 
 // ---- rho of Table 1 ---------------------------------------------------------------------------------------

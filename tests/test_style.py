@@ -1,8 +1,9 @@
 """ruff, mypy and clang-format, as CONTRIBUTING.md asks for."""
 
+import os
+import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ SOURCES = sorted(str(p) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h"
         ("ruff", ["check", "."]),
         ("ruff", ["format", "--check", "metrix_ext", "bench", "setup.py"]),
         ("mypy", []),
-        ("clang_format", ["--dry-run", "-Werror", *SOURCES]),
+        ("clang-format", ["--dry-run", "-Werror", *SOURCES]),
     ],
 )
 def test_style(tool: str, arguments: list[str]) -> None:
-    if find_spec(tool) is None:
+    program = shutil.which(tool, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
         pytest.skip(f"{tool} is not installed")
-    done = subprocess.run([sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

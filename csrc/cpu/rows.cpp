@@ -2,7 +2,7 @@
 // external linkage but the two tables at the end.
 #include "rows.h"
 
-#include "simd.h"  // before math.h, which the others include
+#include "simd.h"
 
 namespace metrix::cpu {
 namespace {

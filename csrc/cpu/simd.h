@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../compiler.h"
+#include "../math.h"
 
 namespace metrix {
 namespace {
@@ -34,23 +34,24 @@ using Vector = typename VectorOf<T>::type;
 template <class T>
 constexpr int64_t kLanes = METRIX_VECTOR_BYTES / sizeof(T);
 
-// Element by element in the source, one instruction in the object.
-METRIX_FN F32 square_root(F32 x) {
-  for (int64_t l = 0; l < kLanes<float>; ++l) x[l] = __builtin_sqrtf(x[l]);
-  return x;
-}
-METRIX_FN F64 square_root(F64 x) {
-  for (int64_t l = 0; l < kLanes<double>; ++l) x[l] = __builtin_sqrt(x[l]);
-  return x;
-}
-
 }  // namespace
-}  // namespace metrix
 
-// After the vectors' own square root: the templates of math.h look it up where they are defined.
-#include "../math.h"
+// Element by element in the source, one instruction in the object.
+template <>
+struct SquareRoot<F32> {
+  METRIX_FN F32 of(F32 x) {
+    for (int64_t l = 0; l < kLanes<float>; ++l) x[l] = __builtin_sqrtf(x[l]);
+    return x;
+  }
+};
+template <>
+struct SquareRoot<F64> {
+  METRIX_FN F64 of(F64 x) {
+    for (int64_t l = 0; l < kLanes<double>; ++l) x[l] = __builtin_sqrt(x[l]);
+    return x;
+  }
+};
 
-namespace metrix {
 namespace {
 
 METRIX_FN F32 exp2(F32 x) { return exp2_single<U32>(x); }
