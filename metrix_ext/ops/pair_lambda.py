@@ -59,8 +59,17 @@ def _fake(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torc
     return rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
 
 
+@torch.library.impl(LIBRARY, "pair_lambda", "CUDA")
+def _triton(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
+    from .triton import pair_lambda as kernels
+
+    return kernels.pair_lambda(seed, rows, columns, alpha, dtype)
+
+
 @torch.library.impl(LIBRARY, "pair_lambda", "CPU")
 def _cpu(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
+    if backend.choose(rows.device) == "triton":
+        return _triton(seed, rows, columns, alpha, dtype)
     rows, columns = rows.contiguous(), columns.contiguous()
     out = torch.empty((rows.shape[0], columns.shape[0]), dtype=dtype)
     lib = native.lib()

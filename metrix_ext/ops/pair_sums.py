@@ -176,8 +176,24 @@ def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
     return getattr(native.lib(), f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
 
 
+@torch.library.impl(LIBRARY, "pair_sums", "CUDA")
+def _forward_triton(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    from .triton import pair_sums as kernels
+
+    return kernels.pair_sums(similarity, *args)
+
+
+@torch.library.impl(LIBRARY, "pair_sums_backward", "CUDA")
+def _backward_triton(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    from .triton import pair_sums as kernels
+
+    return kernels.pair_sums_backward(grad_sums, sums, similarity, *args)
+
+
 @torch.library.impl(LIBRARY, "pair_sums", "CPU")
 def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    if backend.choose(similarity.device) == "triton":
+        return _forward_triton(similarity, *args)
     problem, _alive = _problem(similarity, *args)
     sums, nonzero = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
     _kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), nonzero.data_ptr(), torch.get_num_threads())
@@ -186,6 +202,8 @@ def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.impl(LIBRARY, "pair_sums_backward", "CPU")
 def _backward_cpu(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    if backend.choose(similarity.device) == "triton":
+        return _backward_triton(grad_sums, sums, similarity, *args)
     problem, _alive = _problem(similarity, *args)
     grad_sums, sums = grad_sums.contiguous(), sums.contiguous()
     gradients = _empty_gradients(similarity, *args)
