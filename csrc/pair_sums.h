@@ -23,7 +23,7 @@ struct Rho {
 
 template <class T>
 struct PairSumsArgs {
-  int64_t anchors;  // m
+  int64_t anchors;   // m
   int64_t examples;  // n
   Pairs pairs;
   Rho rho;
@@ -33,10 +33,10 @@ struct PairSumsArgs {
 
   // Mixing only. Sets within the examples read [n, n] matrices by (first, second) example; the anc-* sets read
   // [m, n] matrices by (anchor, example), and the anchor's own row below.
-  const T* lambda;    // weight of the first of a pair; one number if lambda_is_scalar
+  const T* lambda;  // weight of the first of a pair; one number if lambda_is_scalar
   bool lambda_is_scalar;
-  const T* gram;      // inner products of what is mixed; null unless renormalize
-  const T* sqnorm;    // [n] squared norms of what is mixed; null unless renormalize
+  const T* gram;             // inner products of what is mixed; null unless renormalize
+  const T* sqnorm;           // [n] squared norms of what is mixed; null unless renormalize
   const T* self_similarity;  // [m] s(a, a), anc-* only
   const T* self_sqnorm;      // [m], anc-* with renormalize only
 
@@ -71,5 +71,25 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int
 template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, int threads);
 }  // namespace cpu
+
+#ifdef METRIX_CUDA
+namespace cuda {
+// Bytes of device memory that a call works in, a function of the shapes and of what is null alone.
+template <class T>
+int64_t pair_sums_workspace(const PairSumsArgs<T>& args);
+
+template <class T>
+int64_t pair_sums_backward_workspace(const PairSumsArgs<T>& args);
+
+// Throw std::runtime_error if a launch fails. Nothing is allocated and nothing waits, so a graph can capture them.
+template <class T>
+void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, int device,
+               void* stream);
+
+template <class T>
+void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,
+                        void* stream);
+}  // namespace cuda
+#endif
 
 }  // namespace metrix

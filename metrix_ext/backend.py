@@ -60,7 +60,10 @@ def why_not(name: str) -> str | None:
     if failure := native.failure():
         return failure
     if name == "cuda":
-        return "this version has no CUDA kernels for pair_sums"
+        if not native.cuda_architectures():
+            return "metrix_ext was built without its CUDA kernels (METRIX_CUDA=1 asks for them)"
+        if not torch.cuda.is_available():
+            return "PyTorch finds no CUDA device"
     return None
 
 

@@ -1,6 +1,5 @@
 // lambda of every pair: one thread a pair, the arithmetic of math.h in double precision.
 #include "../pair_lambda.h"
-
 #include "launch.h"
 
 namespace metrix::cuda {
@@ -16,8 +15,7 @@ __global__ void pair_lambda_kernel(PairLambdaArgs args, T* __restrict__ lambda) 
   for (int64_t pair = int64_t(blockIdx.x) * kThreads + threadIdx.x; pair < pairs; pair += step) {
     const int64_t row = pair / args.column_count;
     const int64_t column = pair - row * args.column_count;
-    lambda[pair] =
-        T(lambda_of_pair(seed, uint64_t(args.rows[row]), uint64_t(args.columns[column]), args.quantile));
+    lambda[pair] = T(lambda_of_pair(seed, uint64_t(args.rows[row]), uint64_t(args.columns[column]), args.quantile));
   }
 }
 
@@ -31,8 +29,7 @@ void pair_lambda(const PairLambdaArgs& args, T* lambda, int device, void* stream
   // A grid of a few waves on any card; the loop in the kernel takes the rest.
   const int64_t blocks = (pairs + kThreads - 1) / kThreads;
   const unsigned grid = unsigned(blocks < 65536 ? blocks : 65536);
-  pair_lambda_kernel<T><<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args, lambda);
-  check_launch("pair_lambda");
+  launch("pair_lambda", pair_lambda_kernel<T>, grid, kThreads, stream, args, lambda);
 }
 
 template void pair_lambda<float>(const PairLambdaArgs&, float*, int, void*);

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import backend, native, reference
 from ..formula import Rho
 from ..relations import Relations
+from . import cuda
 from .library import LIBRARY
 
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
@@ -172,49 +173,42 @@ def _problem(
     return problem, tensors
 
 
-def _kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
-    return getattr(native.lib(), f"{name}_{'f32' if dtype == torch.float32 else 'f64'}")
+def _launch_cpu(name: str, similarity: Tensor, problem: Any, *addresses: int) -> None:
+    kernel = getattr(native.lib(), f"{name}_{'f32' if similarity.dtype == torch.float32 else 'f64'}")
+    kernel(problem, *addresses, torch.get_num_threads())
 
 
-@torch.library.impl(LIBRARY, "pair_sums", "CUDA")
-def _forward_triton(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    from .triton import pair_sums as kernels
-
-    return kernels.pair_sums(similarity, *args)
+def _native(device: torch.device) -> Callable[..., None]:
+    return cuda.launch_sums if device.type == "cuda" else _launch_cpu
 
 
-@torch.library.impl(LIBRARY, "pair_sums_backward", "CUDA")
-def _backward_triton(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    from .triton import pair_sums as kernels
-
-    return kernels.pair_sums_backward(grad_sums, sums, similarity, *args)
-
-
-@torch.library.impl(LIBRARY, "pair_sums", "CPU")
-def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     if backend.choose(similarity.device) == "triton":
-        return _forward_triton(similarity, *args)
+        from .triton import pair_sums as kernels
+
+        return kernels.pair_sums(similarity, *args)
     problem, _alive = _problem(similarity, *args)
     sums, nonzero = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
-    _kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), nonzero.data_ptr(), torch.get_num_threads())
+    _native(similarity.device)("pair_sums", similarity, problem, sums.data_ptr(), nonzero.data_ptr())
     return sums, nonzero
 
 
-@torch.library.impl(LIBRARY, "pair_sums_backward", "CPU")
-def _backward_cpu(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def _gradients(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     if backend.choose(similarity.device) == "triton":
-        return _backward_triton(grad_sums, sums, similarity, *args)
+        from .triton import pair_sums as kernels
+
+        return kernels.pair_sums_backward(grad_sums, sums, similarity, *args)
     problem, _alive = _problem(similarity, *args)
     grad_sums, sums = grad_sums.contiguous(), sums.contiguous()
     gradients = _empty_gradients(similarity, *args)
-    _kernel("pair_sums_backward", similarity.dtype)(
-        problem,
-        sums.data_ptr(),
-        grad_sums.data_ptr(),
-        *(g.data_ptr() for g in gradients),
-        torch.get_num_threads(),
-    )
+    addresses = (tensor.data_ptr() for tensor in (sums, grad_sums, *gradients))
+    _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
     return gradients
+
+
+for _device in ("CPU", "CUDA"):
+    LIBRARY.impl("pair_sums", _forward, _device)
+    LIBRARY.impl("pair_sums_backward", _gradients, _device)
 
 
 def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:

@@ -1,0 +1,93 @@
+// d(loss)/ds of a term: what backward multiplies everything with.
+#pragma once
+
+#include "sums.cuh"
+
+namespace metrix::cuda {
+
+// What an anchor's terms need, of both sides. Exponentials: weight * factor * 2^(scale s + offset), the offset being
+// minus the logarithm of the sum. Linear: weight * factor * slope of rho.
+template <class T>
+struct alignas(4 * sizeof(T)) AnchorTerms {
+  T offset[2], factor[2];
+};
+
+template <class T, Sides sides>
+class ExponentialSlope {
+ public:
+  static constexpr Sides kSides = sides;
+
+  __device__ __forceinline__ explicit ExponentialSlope(const Rho& rho)
+      : scale_{T(rho.positive.scale * kLog2E), T(rho.negative.scale * kLog2E)} {}
+
+  __device__ static AnchorTerms<T> of_anchor(const Rho& rho, const PairSumsGradient<T>& gradient, int64_t anchor) {
+    AnchorTerms<T> terms;
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      const RhoSide& from = side == 0 ? rho.positive : rho.negative;
+      const T sum = gradient.sums[2 * anchor + side], grad = gradient.grad_sums[2 * anchor + side];
+      // The logarithm of an empty sum has no gradient, whatever comes from above.
+      const bool empty = sum == -kInfinity<T>;
+      terms.offset[side] = empty ? T(-1e30) : T((from.shift - double(sum)) * kLog2E);
+      terms.factor[side] = empty ? T(0) : T(double(grad) * from.scale);
+    }
+    return terms;
+  }
+
+  // Whether 2^exponent times this weight cannot overflow: no term of a sum exceeds it, so 2^exponent <= 1 / weight.
+  __device__ __forceinline__ static bool is_safe(const T (&weight)[2]) {
+    return (!takes(sides, 0) || weight[0] >= kLeastWeight) && (!takes(sides, 1) || weight[1] >= kLeastWeight);
+  }
+
+  template <bool kChecked, int place>
+  __device__ __forceinline__ T operator()(T s, const T (&weight)[2], const AnchorTerms<T>& anchor) const {
+    T ds = T(0);
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      if (!takes(sides, side)) continue;
+      T exponent = scale_[side] * s + anchor.offset[side];
+      if (kChecked) exponent = at_most(exponent, T(100));
+      const T e = side == 0 ? exp2_of_place<2 * place>(exponent) : exp2_of_place<2 * place + 1>(exponent);
+      ds += anchor.factor[side] * (weight[side] * e);
+    }
+    return ds;
+  }
+
+ private:
+  static constexpr T kLeastWeight = T(1e-30);
+
+  const T scale_[2];
+};
+
+template <class T, Sides sides>
+class LinearSlope {
+ public:
+  static constexpr Sides kSides = sides;
+
+  __device__ __forceinline__ explicit LinearSlope(const Rho& rho)
+      : scale_{T(rho.positive.scale), T(rho.negative.scale)},
+        shift_{T(rho.positive.shift), T(rho.negative.shift)},
+        floor_{T(rho.positive.floor), T(rho.negative.floor)} {}
+
+  __device__ static AnchorTerms<T> of_anchor(const Rho&, const PairSumsGradient<T>& gradient, int64_t anchor) {
+    const T* grad = gradient.grad_sums + 2 * anchor;
+    return {{T(0), T(0)}, {grad[0], grad[1]}};
+  }
+
+  __device__ __forceinline__ static bool is_safe(const T (&)[2]) { return true; }
+
+  template <bool kChecked, int place>
+  __device__ __forceinline__ T operator()(T s, const T (&weight)[2], const AnchorTerms<T>& anchor) const {
+    T ds = T(0);
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side)
+      if (takes(sides, side))
+        ds += anchor.factor[side] * (weight[side] * linear_rho_slope(s, scale_[side], shift_[side], floor_[side]));
+    return ds;
+  }
+
+ private:
+  const T scale_[2], shift_[2], floor_[2];
+};
+
+}  // namespace metrix::cuda

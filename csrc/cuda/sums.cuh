@@ -1,0 +1,210 @@
+// Sums of one thread over terms weight * rho(s), for the positive (0) and the negative side (1) of several anchors.
+#pragma once
+
+#include <utility>
+
+#include "../pair_sums.h"
+#include "exp2.cuh"
+
+namespace metrix::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Which of the two sums the terms go to: label 1, label 0, or a label in between.
+enum class Sides { kPositive, kNegative, kBoth };
+
+__host__ __device__ constexpr bool takes(Sides sides, int side) {
+  return sides == Sides::kBoth || (side == 0) == (sides == Sides::kPositive);
+}
+
+template <class T>
+constexpr T kInfinity = T(__builtin_huge_val());
+
+template <class T>
+constexpr T kNaN = T(__builtin_nan(""));
+
+// A partial sum on its way through memory. Exponentials: sum * 2^shift (nothing is 0 * 2^-inf).
+// Linear: sum, and in shift the number of terms that are not 0.
+template <class T>
+struct Cell {
+  T shift, sum;
+};
+
+template <class T>
+__device__ __forceinline__ T warp_sum(T x) {
+  METRIX_UNROLL
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
+  return x;
+}
+
+template <class T>
+__device__ __forceinline__ T warp_max(T x) {
+  METRIX_UNROLL
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, x, lanes);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+// Exponentials, sum * 2^-offset. The offset need not be the largest exponent, only close enough for the range of a
+// float: it moves when a term exceeds it by 2^kHeadroom, so that the usual term costs a comparison and no rescaling.
+template <class T, int kAnchors, Sides sides>
+class ExponentialSums {
+ public:
+  static constexpr int kSize = kAnchors;
+  static constexpr Sides kSides = sides;
+
+  __device__ __forceinline__ explicit ExponentialSums(const Rho& rho)
+      : scale_{T(rho.positive.scale * kLog2E), T(rho.negative.scale * kLog2E)} {
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      METRIX_UNROLL
+      for (int a = 0; a < kAnchors; ++a) {
+        offset_[side][a] = kInfinity<T>;
+        sum_[side][a] = T(0);
+      }
+    }
+  }
+
+  // One term of each anchor but those of which skip has the bit; kSkips is whether there can be any.
+  template <bool kSkips>
+  __device__ __forceinline__ void add(const T (&s)[kAnchors], const T (&weight)[2], unsigned skip) {
+    T exponent[2][kAnchors];
+    bool high = false;
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      if (!takes(sides, side)) continue;
+      METRIX_UNROLL
+      for (int a = 0; a < kAnchors; ++a) {
+        exponent[side][a] = scale_[side] * s[a] + offset_[side][a];
+        high |= exponent[side][a] > T(kHeadroom);
+      }
+    }
+    if (high) {
+      METRIX_UNROLL
+      for (int side = 0; side < 2; ++side) {
+        if (!takes(sides, side)) continue;
+        METRIX_UNROLL
+        for (int a = 0; a < kAnchors; ++a)
+          raise(side, a, s[a], weight[side] > T(0) && !(kSkips && (skip >> a & 1)), exponent[side][a]);
+      }
+    }
+    accumulate<kSkips>(exponent, weight, skip, std::make_integer_sequence<int, kAnchors>{});
+  }
+
+  // The sum of a warp, in all of its lanes.
+  __device__ __forceinline__ Cell<T> of_warp(int side, int a) const {
+    const T shift = -offset_[side][a];
+    const T top = warp_max(shift);
+    const T share = shift == top ? sum_[side][a] : sum_[side][a] * rescaling_exp2(shift - top);
+    return {top, warp_sum(share)};
+  }
+
+  __device__ static Cell<T> nothing() { return {-kInfinity<T>, T(0)}; }
+
+  __device__ static Cell<T> merge(const Cell<T>& x, const Cell<T>& y) {
+    if (y.shift == -kInfinity<T>) return x;
+    if (x.shift == -kInfinity<T>) return y;
+    const T top = x.shift > y.shift ? x.shift : y.shift;
+    return {top, x.sum * rescaling_exp2(x.shift - top) + y.sum * rescaling_exp2(y.shift - top)};
+  }
+
+  // The logarithm of a sum that is 0 is minus infinity: the empty set.
+  __device__ static T total(const Cell<T>& cell, const RhoSide& rho) {
+    return T((::log2(double(cell.sum)) + double(cell.shift)) * kLn2 + rho.shift);
+  }
+  __device__ static T nonzero(const Cell<T>&) { return T(0); }
+
+ private:
+  static constexpr int kHeadroom = 60;
+
+  // Moves the offset to a term that counts, and to no other: a term without weight may be arbitrarily large.
+  __device__ __forceinline__ void raise(int side, int a, T s, bool counts, T& exponent) {
+    if (!(exponent > T(kHeadroom))) return;
+    if (!counts) {
+      exponent = T(0);
+      return;
+    }
+    const T offset = -scale_[side] * s;
+    sum_[side][a] *= rescaling_exp2(offset - offset_[side][a]);
+    offset_[side][a] = offset;
+    exponent = scale_[side] * s + offset;
+  }
+
+  template <bool kSkips, int... a>
+  __device__ __forceinline__ void accumulate(const T (&exponent)[2][kAnchors], const T (&weight)[2], unsigned skip,
+                                             std::integer_sequence<int, a...>) {
+    (accumulate_one<kSkips, 0, a>(exponent, weight, skip), ...);
+    (accumulate_one<kSkips, 1, a>(exponent, weight, skip), ...);
+  }
+
+  template <bool kSkips, int side, int a>
+  __device__ __forceinline__ void accumulate_one(const T (&exponent)[2][kAnchors], const T (&weight)[2],
+                                                 unsigned skip) {
+    if (!takes(sides, side)) return;
+    const T w = kSkips && (skip >> a & 1) ? T(0) : weight[side];
+    sum_[side][a] += w * exp2_of_place<side * kAnchors + a>(exponent[side][a]);
+  }
+
+  const T scale_[2];
+  T offset_[2][kAnchors], sum_[2][kAnchors];
+};
+
+template <class T, int kAnchors, Sides sides>
+class LinearSums {
+ public:
+  static constexpr int kSize = kAnchors;
+  static constexpr Sides kSides = sides;
+
+  __device__ __forceinline__ explicit LinearSums(const Rho& rho) {
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      const RhoSide& from = side == 0 ? rho.positive : rho.negative;
+      scale_[side] = T(from.scale);
+      shift_[side] = T(from.shift);
+      floor_[side] = T(from.floor);
+      METRIX_UNROLL
+      for (int a = 0; a < kAnchors; ++a) count_[side][a] = sum_[side][a] = T(0);
+    }
+  }
+
+  template <bool kSkips>
+  __device__ __forceinline__ void add(const T (&s)[kAnchors], const T (&weight)[2], unsigned skip) {
+    METRIX_UNROLL
+    for (int side = 0; side < 2; ++side) {
+      if (!takes(sides, side)) continue;
+      METRIX_UNROLL
+      for (int a = 0; a < kAnchors; ++a) {
+        const T w = kSkips && (skip >> a & 1) ? T(0) : weight[side];
+        const T term = w * linear_rho(s[a], scale_[side], shift_[side], floor_[side]);
+        sum_[side][a] += term;
+        count_[side][a] += term != T(0) ? T(1) : T(0);
+      }
+    }
+  }
+
+  __device__ __forceinline__ Cell<T> of_warp(int side, int a) const {
+    return {warp_sum(count_[side][a]), warp_sum(sum_[side][a])};
+  }
+
+  __device__ static Cell<T> nothing() { return {T(0), T(0)}; }
+  __device__ static Cell<T> merge(const Cell<T>& x, const Cell<T>& y) { return {x.shift + y.shift, x.sum + y.sum}; }
+  __device__ static T total(const Cell<T>& cell, const RhoSide&) { return cell.sum; }
+  __device__ static T nonzero(const Cell<T>& cell) { return cell.shift; }
+
+ private:
+  T scale_[2], shift_[2], floor_[2];
+  T count_[2][kAnchors], sum_[2][kAnchors];
+};
+
+// The finished sum of an anchor.
+template <class Sums, class T>
+__device__ __forceinline__ void write_sum(const Cell<T>& cell, int64_t anchor, int side, const Rho& rho,
+                                          const PairSumsOutput<T>& output) {
+  output.sums[2 * anchor + side] = Sums::total(cell, side == 0 ? rho.positive : rho.negative);
+  output.nonzero[2 * anchor + side] = Sums::nonzero(cell);
+}
+
+}  // namespace metrix::cuda
