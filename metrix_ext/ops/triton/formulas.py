@@ -34,11 +34,11 @@ def is_member(positives, own, mask, a, column, inside, n, POSITIVE: tl.constexpr
     """Whether columns are positives, or negatives, of anchors. a and column broadcast; inside: it exists."""
     if mask is not None:
         label = tl.load(mask + a * n + column, mask=inside, other=0)
-        return (label == 1) if POSITIVE else (label == -1)
-    same_class = (tl.load(positives + 2 * a) <= column) & (column < tl.load(positives + 2 * a + 1))
-    if POSITIVE:
-        return inside & same_class & (column != tl.load(own + a))
-    return inside & ~same_class
+        member = label == (1 if POSITIVE else -1)
+    else:
+        member = (tl.load(positives + 2 * a) <= column) & (column < tl.load(positives + 2 * a + 1))
+        member = inside & (member & (column != tl.load(own + a)) if POSITIVE else ~member)
+    return member
 
 
 # ---- one term ----------------------------------------------------------------------------------------------
@@ -47,9 +47,7 @@ def is_member(positives, own, mask, a, column, inside, n, POSITIVE: tl.constexpr
 @triton.jit
 def load_lambda(lam, at, used, ONE_LAMBDA: tl.constexpr):
     """lambda of the pairs that are used, 0 elsewhere."""
-    if ONE_LAMBDA:
-        return tl.where(used, tl.load(lam), 0)
-    return tl.load(lam + at, mask=used, other=0)
+    return tl.where(used, tl.load(lam), 0) if ONE_LAMBDA else tl.load(lam + at, mask=used, other=0)
 
 
 @triton.jit
@@ -91,10 +89,14 @@ def add_terms(shift, total, s, weight, rho, EXPONENTIAL: tl.constexpr):
         top = tl.maximum(shift, tl.max(tl.where(weight > 0, scale * s, float("-inf")), 0))
         base = tl.where(top == float("-inf"), 0, top)
         terms = weight * tl.exp2(tl.where(weight > 0, scale * s - base[None, :], float("-inf")))
-        return top, total * tl.exp2(shift - base) + tl.sum(terms, 0)
-    value = scale * s + offset
-    terms = weight * tl.where(value < floor, floor, value)
-    return shift + tl.sum((terms != 0).to(s.dtype), 0), total + tl.sum(terms, 0)
+        total = total * tl.exp2(shift - base) + tl.sum(terms, 0)
+        shift = top
+    else:
+        value = scale * s + offset
+        terms = weight * tl.where(value < floor, floor, value)
+        total += tl.sum(terms, 0)
+        shift += tl.sum((terms != 0).to(s.dtype), 0)
+    return shift, total
 
 
 @triton.jit
@@ -103,8 +105,11 @@ def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
     if EXPONENTIAL:
         top = tl.max(shift, 0)
         base = tl.where(top == float("-inf"), 0, top)
-        return top, tl.sum(total * tl.exp2(shift - base), 0)
-    return tl.sum(shift, 0), tl.sum(total, 0)
+        total *= tl.exp2(shift - base)
+        shift = top
+    else:
+        shift = tl.sum(shift, 0)
+    return shift, tl.sum(total, 0)
 
 
 @triton.jit
@@ -129,12 +134,13 @@ def load_upstream(sums, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL: tl.c
     """
     log_sum = tl.load(sums + 2 * a + SIDE)
     factor = tl.load(grad_sums + 2 * a + SIDE)
-    scale = tl.load(rho + 3 * SIDE)
+    factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
     if EXPONENTIAL:
         empty = log_sum == float("-inf")
-        shifted = ((log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)) * LOG2_E).to(log_sum.dtype)
-        return tl.where(empty, 0, shifted), tl.where(empty, 0, factor * scale.to(factor.dtype))
-    return tl.zeros_like(factor), factor * scale.to(factor.dtype)
+        factor = tl.where(empty, 0, factor)
+        exponent = (log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)) * LOG2_E
+        log_sum = tl.where(empty, 0, exponent.to(log_sum.dtype))
+    return log_sum, factor
 
 
 @triton.jit
@@ -143,5 +149,7 @@ def slope(s, weight, rho, upstream, EXPONENTIAL: tl.constexpr):
     scale, offset, floor = rho
     log_sum, factor = upstream
     if EXPONENTIAL:
-        return factor * (weight * tl.exp2(tl.where(weight > 0, scale * s - log_sum, float("-inf"))))
-    return factor * tl.where(scale * s + offset <= floor, 0, weight)
+        share = weight * tl.exp2(tl.where(weight > 0, scale * s - log_sum, float("-inf")))
+    else:
+        share = tl.where(scale * s + offset <= floor, 0, weight)
+    return factor * share

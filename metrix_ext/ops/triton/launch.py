@@ -8,10 +8,9 @@ import functools
 import torch
 from torch import Tensor
 
-# FMA contraction is part of the formulas' accuracy, so it does not follow Triton's changing default. Four warps
-# are 128 threads on NVIDIA and 256 on AMD; a tile of [ROWS, COLUMNS] gives each of them whole columns.
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
-ROWS, COLUMNS = 8, 128
+# 128 threads a program: a warp has 32 of them on NVIDIA and 64 on AMD. FMA contraction is part of the formulas'
+# accuracy, so it does not follow Triton's changing default.
+OPTIONS = {"num_warps": 2 if torch.version.hip else 4, "enable_fp_fusion": True}
 
 
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[object]:

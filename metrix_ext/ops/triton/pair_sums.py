@@ -8,9 +8,16 @@ import torch
 import triton
 from torch import Tensor
 
-from .launch import COLUMNS, OPTIONS, ROWS, constants, on_device
+from .launch import OPTIONS, constants, on_device
 from .products import merge_cells, product_cells, product_norm_gradient, product_similarity_gradient
 from .rows import row_gradients, row_sums
+
+PRODUCTS = ("pos-neg", "pos-pos", "neg-neg")
+
+# [rows, columns] of a tile, with whole columns for each of the 128 threads: one, or four side by side that it loads at
+# once.
+PRODUCT_TILE = 8, 128
+ROW_TILE = 2, 512
 
 # Few anchors do not fill a device with one program each, so the tiles of each are shared out in slices.
 PROGRAMS = 1024
@@ -27,8 +34,8 @@ def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     if m == 0:
         return sums, nonzero
     with on_device(similarity):
-        if _is_product(variant):
-            slices = _slices(m, n, COLUMNS)
+        if variant["PAIRS"] in PRODUCTS:
+            slices = _slices(m, n, variant["COLUMNS"])
             cells = torch.empty((m, 2, slices, 2), dtype=dtype, device=device)
             product_cells[(m, slices)](*tensors, cells, n, slices, **variant)
             merge_cells[(m,)](cells, rho, sums, nonzero, slices, exponential, MOST_SLICES, num_warps=1)
@@ -51,15 +58,15 @@ def pair_sums_backward(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *arg
         empty(0) if t is None else empty(*t.shape) for t in (gram, sqnorm, *own_row)
     )
     with on_device(similarity):
-        if _is_product(variant):
+        if variant["PAIRS"] in PRODUCTS:
             # Examples that are in no pair of an anchor are left out by the kernels.
             d_similarity = empty(m, n).zero_()
-            for of_first, width in ((False, COLUMNS), (True, ROWS)):
-                slices = _slices(m, n, width)
+            for of_first in (False, True):
                 if m:
+                    slices = _slices(m, n, variant["ROWS" if of_first else "COLUMNS"])
                     product_similarity_gradient[(m, slices)](*tensors, d_similarity, n, slices, of_first, **variant)
             if gram is not None and n:
-                grid = triton.cdiv(n, ROWS), triton.cdiv(n, COLUMNS)
+                grid = triton.cdiv(n, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
                 of_firsts, of_seconds = empty(grid[1], n), empty(grid[0], n)
                 product_norm_gradient[grid](
                     *tensors, d_gram, of_firsts, of_seconds, m, n, **variant, ANCHORS=ANCHORS_PER_BLOCK
@@ -103,12 +110,13 @@ def _arguments(
     table = constants(tuple(rho), similarity.device)
     tensors = similarity, positives, self_index, mask, table, lam, gram, sqnorm
     own_row = self_similarity, self_sqnorm
+    rows, columns = PRODUCT_TILE if pairs in PRODUCTS else ROW_TILE
     variant = {
         "PAIRS": pairs,
         "EXPONENTIAL": exponential,
         "ONE_LAMBDA": lam is not None and lam.numel() == 1,
-        "ROWS": ROWS,
-        "COLUMNS": COLUMNS,
+        "ROWS": rows,
+        "COLUMNS": columns,
         **OPTIONS,
     }
     return _contiguous(tensors), _contiguous(own_row), variant
@@ -116,10 +124,6 @@ def _arguments(
 
 def _contiguous(tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     return tuple(None if t is None else t.contiguous() for t in tensors)
-
-
-def _is_product(variant: dict[str, Any]) -> bool:
-    return variant["PAIRS"] in ("pos-neg", "pos-pos", "neg-neg")
 
 
 def _slices(anchors: int, examples: int, width: int) -> int:

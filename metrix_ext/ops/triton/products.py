@@ -23,6 +23,10 @@ from .formulas import (
     store_sum,
 )
 
+# A row length known to be a multiple of 16 would make Triton load four columns a thread and spread the rows of a tile
+# over warps, and every sum over rows would then go through shared memory.
+SIZES = ["n"]
+
 
 @triton.jit
 def coefficients_of_tile(
@@ -48,10 +52,12 @@ def weights_of_tile(used, weight, PAIRS: tl.constexpr):
     """Weights of the terms in the positive and in the negative sum."""
     one = used.to(weight.dtype)
     if PAIRS == "pos-pos":
-        return one, tl.zeros_like(one)
-    if PAIRS == "neg-neg":
-        return tl.zeros_like(one), one
-    return weight, one - weight
+        positive, negative = one, tl.zeros_like(one)
+    elif PAIRS == "neg-neg":
+        positive, negative = tl.zeros_like(one), one
+    else:
+        positive, negative = weight, one - weight
+    return positive, negative
 
 
 @triton.jit
@@ -69,7 +75,7 @@ def slope_of_tile(
     return ds
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def product_cells(
     similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, slices,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
@@ -132,7 +138,7 @@ def merge_cells(cells, rho, sums, nonzero, slices, EXPONENTIAL: tl.constexpr, SL
         store_sum(sums, nonzero, a, shift, total, rho, SIDE, EXPONENTIAL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def product_similarity_gradient(
     sums, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, slices,
     OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
@@ -184,7 +190,7 @@ def product_similarity_gradient(
         tl.store(target, tl.load(target, mask=inside, other=0) + added, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def product_norm_gradient(
     sums, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
     d_gram, first_parts, second_parts, m, n,

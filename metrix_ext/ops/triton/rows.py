@@ -35,20 +35,22 @@ def terms_of_row(
         positive = is_member(positives, own, mask, a, column, inside, n, True)
         negative = is_member(positives, own, mask, a, column, inside, n, False)
         s = tl.load(similarity + at, mask=positive | negative, other=0)
-        return s, tl.zeros_like(s), tl.full(s.shape, 1, dtype), positive.to(dtype), negative.to(dtype)
-    used = is_member(positives, own, mask, a, column, inside, n, PAIRS == "anc-pos")
-    s_j = tl.load(similarity + at, mask=used, other=0)
-    weight = load_lambda(lam, at, used, ONE_LAMBDA)
-    q_i, q_j, k_ij = weight, weight, weight
-    if gram is not None:
-        q_i = tl.load(self_sqnorm + a)
-        q_j = tl.load(sqnorm + column, mask=used, other=0)
-        k_ij = tl.load(gram + at, mask=used, other=0)
-    first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
-    s = tl.where(used, first * tl.load(self_similarity + a) + second * s_j, 0)
-    if PAIRS == "anc-pos":
-        return s, first, second, used.to(dtype), tl.zeros_like(s)
-    return s, first, second, weight, tl.where(used, 1 - weight, 0)
+        first, second = tl.zeros_like(s), tl.full(s.shape, 1, dtype)
+        positive_weight, negative_weight = positive.to(dtype), negative.to(dtype)
+    else:
+        used = is_member(positives, own, mask, a, column, inside, n, PAIRS == "anc-pos")
+        s_j = tl.load(similarity + at, mask=used, other=0)
+        weight = load_lambda(lam, at, used, ONE_LAMBDA)
+        q_i, q_j, k_ij = weight, weight, weight
+        if gram is not None:
+            q_i = tl.load(self_sqnorm + a)
+            q_j = tl.load(sqnorm + column, mask=used, other=0)
+            k_ij = tl.load(gram + at, mask=used, other=0)
+        first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
+        s = tl.where(used, first * tl.load(self_similarity + a) + second * s_j, 0)
+        one = used.to(dtype)
+        positive_weight, negative_weight = (one, tl.zeros_like(s)) if PAIRS == "anc-pos" else (weight, one - weight)
+    return s, first, second, positive_weight, negative_weight
 
 
 @triton.jit
