@@ -101,8 +101,8 @@ def compile_pair_sums(
         tensor(n) if with_anchor else None,
         tensor(n) if with_anchor and renormalize else None,
     )
-    sums, _ = pair_sums.pair_sums(*args)
-    pair_sums.pair_sums_backward(sums, sums, *args)
+    sums, rest = pair_sums.pair_sums(*args)
+    pair_sums.pair_sums_backward(sums, sums, rest, *args)
 
 
 def check(compiled: list[Any]) -> None:

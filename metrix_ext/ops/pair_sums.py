@@ -32,7 +32,8 @@ _ARGUMENTS = (
 )
 LIBRARY.define(f"pair_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
 LIBRARY.define(
-    f"pair_sums_backward(Tensor grad_sums, Tensor sums, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, {_ARGUMENTS})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -66,7 +67,7 @@ def pair_sums(
 
     Returns:
         sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
-        nonzero [m, 2], the number of terms that are not 0 (linear rho; 0 otherwise). float32 or float64.
+        nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). float32 or float64.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -81,7 +82,7 @@ def pair_sums(
     if backend.choose(similarity.device) == "reference":
         return reference.pair_sums(similarity, relations, rho, pairs, *inputs)
     flat = [number for side in rho for number in (side.scale, side.shift, side.floor)]
-    sums, nonzero = torch.ops.metrix_ext.pair_sums(
+    sums, rest = torch.ops.metrix_ext.pair_sums(
         similarity,
         relations.positives,
         relations.self_index,
@@ -91,7 +92,7 @@ def pair_sums(
         flat,
         *inputs,
     )
-    return sums, nonzero.detach()
+    return sums, rest.detach()
 
 
 def _compute_dtype(similarity: Tensor) -> torch.dtype:
@@ -188,16 +189,16 @@ def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
         return kernels.pair_sums(similarity, *args)
     problem, _alive = _problem(similarity, *args)
-    sums, nonzero = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
-    _native(similarity.device)("pair_sums", similarity, problem, sums.data_ptr(), nonzero.data_ptr())
-    return sums, nonzero
+    sums, rest = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
+    _native(similarity.device)("pair_sums", similarity, problem, sums.data_ptr(), rest.data_ptr())
+    return sums, rest
 
 
-def _gradients(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        return kernels.pair_sums_backward(grad_sums, sums, similarity, *args)
+        return kernels.pair_sums_backward(grad_sums, sums, rest, similarity, *args)
     problem, _alive = _problem(similarity, *args)
     grad_sums, sums = grad_sums.contiguous(), sums.contiguous()
     gradients = _empty_gradients(similarity, *args)
@@ -227,23 +228,23 @@ def _forward_fake(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("metrix_ext::pair_sums_backward", lib=LIBRARY)
-def _backward_fake(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def _backward_fake(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     return _empty_gradients(similarity, *args)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    similarity, positives, self_index, mask, pairs, exponential, rho, *rest = inputs
+    similarity, positives, self_index, mask, pairs, exponential, rho, *optional = inputs
     ctx.options = (pairs, exponential, rho)
-    ctx.save_for_backward(output[0], similarity, positives, self_index, mask, *rest)
+    ctx.save_for_backward(*output, similarity, positives, self_index, mask, *optional)
 
 
-def _backward(ctx: Any, grad_sums: Tensor, _grad_nonzero: Tensor) -> tuple[Tensor | None, ...]:
-    sums, similarity, positives, self_index, mask, *rest = ctx.saved_tensors
+def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor | None, ...]:
+    sums, rest, similarity, positives, self_index, mask, *optional = ctx.saved_tensors
     gradients = torch.ops.metrix_ext.pair_sums_backward(
-        grad_sums, sums, similarity, positives, self_index, mask, *ctx.options, *rest
+        grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional
     )
-    optional = [g if t is not None else None for g, t in zip(gradients[1:], rest[1:], strict=True)]
-    return (gradients[0], None, None, None, None, None, None, None, *optional)
+    wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
+    return (gradients[0], None, None, None, None, None, None, None, *wanted)
 
 
 torch.library.register_autograd("metrix_ext::pair_sums", _backward, setup_context=_setup_context, lib=LIBRARY)

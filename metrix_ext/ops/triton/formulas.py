@@ -113,21 +113,21 @@ def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
 
 
 @triton.jit
-def store_sum(sums, nonzero, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
-    """The result of a cell; the logarithm of an empty sum is minus infinity."""
+def store_sum(sums, rest, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
+    """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took from it."""
     if EXPONENTIAL:
-        log_sum = tl.log2(total.to(tl.float64)) + shift.to(tl.float64)
-        total = (log_sum * LN_2 + tl.load(rho + 3 * SIDE + 1)).to(total.dtype)
-        shift = 0.0
+        log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 3 * SIDE + 1)
+        total = log_sum.to(total.dtype)
+        shift = tl.where(tl.abs(log_sum) < float("inf"), log_sum - total.to(tl.float64), 0).to(total.dtype)
     tl.store(sums + 2 * index + SIDE, total)
-    tl.store(nonzero + 2 * index + SIDE, shift)
+    tl.store(rest + 2 * index + SIDE, shift)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def load_upstream(sums, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
+def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
     """What slope needs of a side of anchor a: the sum's logarithm in base 2, and dE/d(sum) times scale.
 
     The logarithm of an empty sum has no gradient, whatever comes from above.
@@ -137,9 +137,12 @@ def load_upstream(sums, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL: tl.c
     factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
     if EXPONENTIAL:
         empty = log_sum == float("-inf")
-        factor = tl.where(empty, 0, factor)
-        exponent = (log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)) * LOG2_E
-        log_sum = tl.where(empty, 0, exponent.to(log_sum.dtype))
+        whole = log_sum.to(tl.float64) + tl.load(rest + 2 * a + SIDE).to(tl.float64) - tl.load(rho + 3 * SIDE + 1)
+        exponent = tl.where(empty, 0, whole * LOG2_E)
+        log_sum = exponent.to(log_sum.dtype)
+        # What its type cannot hold of the logarithm is one factor for the whole sum.
+        lost = (log_sum.to(tl.float64) - exponent).to(log_sum.dtype)
+        factor = tl.where(empty, 0, factor * tl.exp2(lost))
     return log_sum, factor
 
 

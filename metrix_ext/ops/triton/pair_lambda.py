@@ -44,8 +44,10 @@ def lambda_of_pairs(seed, rows, columns, quantile, out, column_count, TERMS: tl.
     upper = word >= 0x80000000
     folded = tl.where(upper, 0xFFFFFFFF - word, word)
     lower = lower_beta_quantile((folded.to(tl.float64) + 0.5) * 2.3283064365386962890625e-10, quantile, TERMS)
-    value = tl.where(upper != (i > j), 1 - lower, lower)
-    tl.store(out + row * column_count + column, tl.where(i == j, 0.5, value), mask=inside)
+    # The weight of the lower index is rounded before it is turned, so that lambda_ji = 1 - lambda_ij to the bit.
+    value = tl.where(upper, 1 - lower, lower).to(out.dtype.element_ty)
+    weight = tl.where(i == j, 0.5, tl.where(i < j, value, 1 - value))
+    tl.store(out + row * column_count + column, weight, mask=inside)
 
 
 def pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:

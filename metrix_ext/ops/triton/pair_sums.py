@@ -26,29 +26,31 @@ ANCHORS_PER_BLOCK = 64
 
 
 def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    """sums, nonzero [m, 2]."""
+    """sums, rest [m, 2]."""
     (m, n), dtype, device = similarity.shape, similarity.dtype, similarity.device
-    sums, nonzero = (torch.empty((m, 2), dtype=dtype, device=device) for _ in range(2))
+    sums, rest = (torch.empty((m, 2), dtype=dtype, device=device) for _ in range(2))
     tensors, own_row, variant = _arguments(similarity, *args)
     exponential, rho = variant["EXPONENTIAL"], tensors[4]
     if m == 0:
-        return sums, nonzero
+        return sums, rest
     with on_device(similarity):
         if variant["PAIRS"] in PRODUCTS:
             slices = _slices(m, n, variant["COLUMNS"])
             cells = torch.empty((m, 2, slices, 2), dtype=dtype, device=device)
             product_cells[(m, slices)](*tensors, cells, n, slices, **variant)
-            merge_cells[(m,)](cells, rho, sums, nonzero, slices, exponential, MOST_SLICES, num_warps=1)
+            merge_cells[(m,)](cells, rho, sums, rest, slices, exponential, MOST_SLICES, num_warps=1)
         else:
-            row_sums[(m,)](*tensors, *own_row, sums, nonzero, n, **variant)
-    return sums, nonzero
+            row_sums[(m,)](*tensors, *own_row, sums, rest, n, **variant)
+    return sums, rest
 
 
-def pair_sums_backward(grad_sums: Tensor, sums: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def pair_sums_backward(
+    grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any
+) -> tuple[Tensor, ...]:
     """Gradients of similarity, gram, sqnorm, self_similarity, self_sqnorm; empty where there is no input."""
     m, n = similarity.shape
     tensors, own_row, variant = _arguments(similarity, *args)
-    tensors = (sums.contiguous(), grad_sums.contiguous(), *tensors)
+    tensors = (*_contiguous((sums, rest, grad_sums)), *tensors)
     gram, sqnorm = tensors[-2:]
 
     def empty(*shape: int) -> Tensor:

@@ -25,7 +25,7 @@ from .formulas import (
 
 # A row length known to be a multiple of 16 would make Triton load four columns a thread and spread the rows of a tile
 # over warps, and every sum over rows would then go through shared memory.
-SIZES = ["n"]
+SIZES = ["m", "n", "slices"]
 
 
 @triton.jit
@@ -125,9 +125,9 @@ def product_cells(
     tl.store(cell + 1, total)
 
 
-@triton.jit
-def merge_cells(cells, rho, sums, nonzero, slices, EXPONENTIAL: tl.constexpr, SLICES: tl.constexpr):
-    """sums, nonzero [m, 2] from the cells of all slices; at most SLICES of them."""
+@triton.jit(do_not_specialize=SIZES)
+def merge_cells(cells, rho, sums, rest, slices, EXPONENTIAL: tl.constexpr, SLICES: tl.constexpr):
+    """sums, rest [m, 2] from the cells of all slices; at most SLICES of them."""
     a = tl.program_id(0).to(tl.int64)
     part = tl.arange(0, SLICES)
     for SIDE in tl.static_range(2):
@@ -135,12 +135,12 @@ def merge_cells(cells, rho, sums, nonzero, slices, EXPONENTIAL: tl.constexpr, SL
         shift = tl.load(cell, mask=part < slices, other=float("-inf") if EXPONENTIAL else 0)
         total = tl.load(cell + 1, mask=part < slices, other=0)
         shift, total = fold_cells(shift, total, EXPONENTIAL)
-        store_sum(sums, nonzero, a, shift, total, rho, SIDE, EXPONENTIAL)
+        store_sum(sums, rest, a, shift, total, rho, SIDE, EXPONENTIAL)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def product_similarity_gradient(
-    sums, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, slices,
+    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, slices,
     OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -149,8 +149,8 @@ def product_similarity_gradient(
     dtype: tl.constexpr = similarity.dtype.element_ty
     positive_rho = load_rho(rho, 0, EXPONENTIAL, dtype)
     negative_rho = load_rho(rho, 1, EXPONENTIAL, dtype)
-    positive_upstream = load_upstream(sums, grad_sums, rho, a, 0, EXPONENTIAL)
-    negative_upstream = load_upstream(sums, grad_sums, rho, a, 1, EXPONENTIAL)
+    positive_upstream = load_upstream(sums, rest, grad_sums, rho, a, 0, EXPONENTIAL)
+    negative_upstream = load_upstream(sums, rest, grad_sums, rho, a, 1, EXPONENTIAL)
     first_begin, first_end = span(positives, mask, a, n, PAIRS != "neg-neg")
     second_begin, second_end = span(positives, mask, a, n, PAIRS == "pos-pos")
     # Outside what gets a gradient, of which each program has its share; inside all that it is paired with.
@@ -192,7 +192,7 @@ def product_similarity_gradient(
 
 @triton.jit(do_not_specialize=SIZES)
 def product_norm_gradient(
-    sums, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
+    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
     d_gram, first_parts, second_parts, m, n,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ANCHORS: tl.constexpr,
@@ -224,8 +224,8 @@ def product_norm_gradient(
                     s_i = tl.load(similarity + a * n + i, mask=is_first, other=0)
                     s_j = tl.load(similarity + a * n + j, mask=is_second, other=0)
                     s = tl.where(used, first * s_i + second * s_j, 0)
-                    positive_upstream = load_upstream(sums, grad_sums, rho, a, 0, EXPONENTIAL)
-                    negative_upstream = load_upstream(sums, grad_sums, rho, a, 1, EXPONENTIAL)
+                    positive_upstream = load_upstream(sums, rest, grad_sums, rho, a, 0, EXPONENTIAL)
+                    negative_upstream = load_upstream(sums, rest, grad_sums, rho, a, 1, EXPONENTIAL)
                     ds = slope_of_tile(
                         s, used, tl.where(used, weight, 0), positive_rho, negative_rho, positive_upstream,
                         negative_upstream, PAIRS, EXPONENTIAL,

@@ -55,11 +55,11 @@ def terms_of_row(
 
 @triton.jit
 def row_sums(
-    similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm, sums, nonzero, n,
+    similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm, sums, rest, n,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """sums, nonzero [m, 2]."""
+    """sums, rest [m, 2]."""
     a = tl.program_id(0).to(tl.int64)
     dtype: tl.constexpr = similarity.dtype.element_ty
     positive_rho = load_rho(rho, 0, EXPONENTIAL, dtype)
@@ -83,14 +83,14 @@ def row_sums(
         positive_total += poison
         negative_total += poison
     shift, total = fold_cells(positive_shift, positive_total, EXPONENTIAL)
-    store_sum(sums, nonzero, a, shift, total, rho, 0, EXPONENTIAL)
+    store_sum(sums, rest, a, shift, total, rho, 0, EXPONENTIAL)
     shift, total = fold_cells(negative_shift, negative_total, EXPONENTIAL)
-    store_sum(sums, nonzero, a, shift, total, rho, 1, EXPONENTIAL)
+    store_sum(sums, rest, a, shift, total, rho, 1, EXPONENTIAL)
 
 
 @triton.jit
 def row_gradients(
-    sums, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm,
+    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm,
     d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm, n,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -100,8 +100,8 @@ def row_gradients(
     dtype: tl.constexpr = similarity.dtype.element_ty
     positive_rho = load_rho(rho, 0, EXPONENTIAL, dtype)
     negative_rho = load_rho(rho, 1, EXPONENTIAL, dtype)
-    positive_upstream = load_upstream(sums, grad_sums, rho, a, 0, EXPONENTIAL)
-    negative_upstream = load_upstream(sums, grad_sums, rho, a, 1, EXPONENTIAL)
+    positive_upstream = load_upstream(sums, rest, grad_sums, rho, a, 0, EXPONENTIAL)
+    negative_upstream = load_upstream(sums, rest, grad_sums, rho, a, 1, EXPONENTIAL)
     in_tile = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     self_similarity_cells = tl.zeros((COLUMNS,), dtype)
     self_sqnorm_cells = tl.zeros((COLUMNS,), dtype)
