@@ -6,7 +6,7 @@
 
 // Of the 16 exponentials of eight anchors, how many are polynomials (docs/cuda.md predicts the best number).
 #ifndef METRIX_POLYNOMIAL_SHARE
-#define METRIX_POLYNOMIAL_SHARE 1
+#define METRIX_POLYNOMIAL_SHARE 0
 #endif
 
 namespace metrix::cuda {
@@ -63,9 +63,12 @@ __device__ __forceinline__ double exp2_of_place(double x) {
 __device__ __forceinline__ float rescaling_exp2(float x) { return special_exp2(x); }
 __device__ __forceinline__ double rescaling_exp2(double x) { return metrix::exp2(x); }
 
+// Of a normal number.
 __device__ __forceinline__ float inverse_square_root(float x) {
 #ifdef __CUDA_ARCH__
-  return rsqrtf(x);
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 #else
   return 1.f / square_root(x);
 #endif

@@ -55,37 +55,37 @@ __global__ void __launch_bounds__(kNormThreads)
   if (column < n) column_sums[blockIdx.y * n + column] = column_sum;
 }
 
-// A sum over the first dimension of [parts, size], in order; of two such arrays where both are given.
+// A sum over the first dimension of [parts, size], in order.
 template <class T>
 struct Parts {
   const T* values;
   int64_t parts;
+
+  __device__ __forceinline__ T sum(int64_t size, int64_t k) const {
+    T total = T(0);
+    for (int64_t part = 0; part < parts; ++part) total += values[part * size + k];
+    return total;
+  }
 };
 
-template <class T>
-__device__ __forceinline__ T sum_of_parts(const Parts<T>& from, int64_t size, int64_t k) {
-  T total = T(0);
-  for (int64_t part = 0; part < from.parts; ++part) total += from.values[part * size + k];
-  return total;
-}
-
+// Two such sums, one of which may be nothing, into [size].
 template <class T>
 struct Addition {
   T* to;
   int64_t size;
   Parts<T> first, second;
+
+  __device__ __forceinline__ void run(int64_t begin, int64_t step) const {
+    for (int64_t k = begin; k < size; k += step) to[k] = first.sum(size, k) + second.sum(size, k);
+  }
 };
 
-// Up to two such sums in one launch.
+// Two additions in one launch.
 template <class T>
 __global__ void __launch_bounds__(kNormThreads) add_parts(const Addition<T> one, const Addition<T> other) {
-  const int64_t step = int64_t(gridDim.x) * blockDim.x, start = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  for (int64_t k = start; k < one.size + other.size; k += step) {
-    const Addition<T>& addition = k < one.size ? one : other;
-    const int64_t at = k < one.size ? k : k - one.size;
-    addition.to[at] =
-        sum_of_parts(addition.first, addition.size, at) + sum_of_parts(addition.second, addition.size, at);
-  }
+  const int64_t begin = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, step = int64_t(gridDim.x) * blockDim.x;
+  one.run(begin, step);
+  other.run(begin, step);
 }
 
 }  // namespace metrix::cuda

@@ -20,6 +20,10 @@ template <class T, int kAnchors>
 constexpr int kColumnsPerThread = kAnchors == 1 ? 4 : 2;
 #endif
 
+// On a multiprocessor, as far as registers allow.
+template <class T>
+constexpr int kGradientBlocks = sizeof(T) == 4 ? 2 : 1;
+
 // Sums each of several values over a warp, halving their number with every exchange. Lane l gets that of index
 // l / (32 / kValues).
 template <class T, int kValues>
@@ -44,11 +48,11 @@ __device__ __forceinline__ T warp_sums(T (&values)[kValues]) {
 }
 
 // ds of one pair for each anchor.
-template <bool kSkips, class T, class Slope, int kAnchors, int... a>
-__device__ __forceinline__ void slopes_of_pair(const Slope& slope, const T (&s)[kAnchors], const T (&weight)[2],
+template <bool kSkips, class Slope, class T, int kAnchors, int... a>
+__device__ __forceinline__ void slopes_of_pair(const Scales<T>& rho, const T (&s)[kAnchors], const T (&weight)[2],
                                                const AnchorTerms<T> (&terms)[kAnchors], unsigned without,
                                                T (&ds)[kAnchors], std::integer_sequence<int, a...>) {
-  ((ds[a] = slope.template operator()<kSkips, a>(s[a], weight, terms[a])), ...);
+  ((ds[a] = Slope::template of_term<kSkips, a>(rho, s[a], weight, terms[a])), ...);
   if (kSkips) ((ds[a] = without >> a & 1 ? T(0) : ds[a]), ...);
 }
 
@@ -56,9 +60,9 @@ __device__ __forceinline__ void slopes_of_pair(const Slope& slope, const T (&s)[
 // add_strips adds up if there are several. moments is null, or the block's anchors are whole groups, which then own
 // the rows of their firsts (what no group owns has been cleared).
 template <class T, int kAnchors, class Slope>
-__global__ void __launch_bounds__(kGradientThreads, 2)
-    pair_gradients(const PairSumsArgs<T> args, const PairSumsGradient<T> gradient, const Groups groups,
-                   T* __restrict__ strip_gradients, T* __restrict__ moments) {
+__global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
+    pair_gradients(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsGradient<T> gradient,
+                   const Groups groups, T* strip_gradients, T* moments) {
   constexpr int kColumns = kColumnsPerThread<T, kAnchors>;
   constexpr int kWarps = kGradientThreads / kWarp;
   __shared__ AnchorBlock<kAnchors> block;
@@ -66,7 +70,6 @@ __global__ void __launch_bounds__(kGradientThreads, 2)
   __shared__ AnchorTerms<T> terms[kAnchors];
   __shared__ T first_gradients[kFirsts][kWarps][kAnchors];
   const PairSet set = describe(args.pairs);
-  const Slope slope(args.rho);
   const int64_t n = args.examples;
   const int places = int(args.anchors), per_block = (places - 1) / int(gridDim.x) + 1;
   const int first_place = int(blockIdx.x) * per_block;
@@ -126,10 +129,11 @@ __global__ void __launch_bounds__(kGradientThreads, 2)
                 s[a] = mixed_similarity(m.first, m.second, firsts.similarity[p][a], second[c].similarity[a]);
               const unsigned without = firsts.without[p] | second[c].without;
               if (without != 0 || !Slope::is_safe(m.weight))
-                slopes_of_pair<true>(slope, s, m.weight, terms, without, ds,
-                                     std::make_integer_sequence<int, kAnchors>{});
+                slopes_of_pair<true, Slope>(rho, s, m.weight, terms, without, ds,
+                                            std::make_integer_sequence<int, kAnchors>{});
               else
-                slopes_of_pair<false>(slope, s, m.weight, terms, 0, ds, std::make_integer_sequence<int, kAnchors>{});
+                slopes_of_pair<false, Slope>(rho, s, m.weight, terms, 0, ds,
+                                             std::make_integer_sequence<int, kAnchors>{});
               T moment = T(0);
               METRIX_UNROLL
               for (int a = 0; a < kAnchors; ++a) {
@@ -173,14 +177,13 @@ __global__ void __launch_bounds__(kGradientThreads, 2)
 // The moments of a row of pairs where anchors of several groups use it (neg-neg, masks): block x owns the first i,
 // block y some columns j, and all anchors that have i among their firsts pass by.
 template <class T, class Slope>
-__global__ void __launch_bounds__(kPairThreads)
-    pair_moments(const PairSumsArgs<T> args, const PairSumsGradient<T> gradient, T* __restrict__ moments) {
+__global__ void __launch_bounds__(kPairThreads, kPairBlocks)
+    pair_moments(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsGradient<T> gradient, T* moments) {
   __shared__ AnchorTerms<T> terms[kWarp];
   __shared__ T similarity[kWarp];
   __shared__ int anchors[kWarp];
   __shared__ int count;
   const PairSet set = describe(args.pairs);
-  const Slope slope(args.rho);
   const int64_t n = args.examples;
   const int i = int(blockIdx.x);
   const int64_t j = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
@@ -211,7 +214,7 @@ __global__ void __launch_bounds__(kPairThreads)
       const int64_t anchor = anchors[p];
       if (args.self[anchor] == j || !Candidates<T>(args, anchor, set.second_positive).contains(int(j))) continue;
       const T s = mixed_similarity(m.first, m.second, similarity[p], args.similarity[anchor * n + j]);
-      moment += slope.template operator()<true, 0>(s, m.weight, terms[p]) * s;
+      moment += Slope::template of_term<true, 0>(rho, s, m.weight, terms[p]) * s;
     }
   }
   if (j < n) moments[i * n + j] = moment;

@@ -36,8 +36,8 @@ struct Plan {
 
 template <class T, class Sums>
 void launch_pairs(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, const Plan<T>& plan, void* stream) {
-  launch("pair_sums", sum_pairs<T, Sums>, dim3(plan.blocks, plan.strips), plan.threads, stream, args, plan.groups,
-         plan.partial, output);
+  launch("pair_sums", sum_pairs<T, Sums>, dim3(plan.blocks, plan.strips), plan.threads, stream, args,
+         Scales<T>(args.rho), plan.groups, plan.partial, output);
   if (plan.partial != nullptr)
     launch("pair_sums, merge", merge_sums<T, Sums>, dim3(unsigned(ceil_div(2 * args.anchors, kPairThreads))),
            kPairThreads, stream, args.anchors, int64_t(plan.strips), plan.partial, args.rho, output);
@@ -59,7 +59,7 @@ template <class T, template <class, int, Sides> class SumsOf>
 void forward(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, void* stream) {
   if (!is_within_examples(args.pairs)) {
     launch("pair_sums, rows", sum_rows<T, SumsOf>, dim3(unsigned(args.anchors)),
-           threads_for(args.examples, kRowThreads), stream, args, output);
+           threads_for(args.examples, kRowThreads), stream, args, Scales<T>(args.rho), output);
     return;
   }
   const Plan<T> plan(args, workspace);

@@ -67,13 +67,13 @@ void launch_pairs(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradie
                   void* stream) {
   if (args.anchors > 0)
     launch("pair_sums_backward", pair_gradients<T, kAnchors, Slope>, dim3(plan.blocks, plan.strips), plan.threads,
-           stream, args, gradient, plan.groups, plan.strips > 1 ? plan.strip_gradients : gradient.similarity,
-           plan.owns_moments ? gradient.gram : nullptr);
+           stream, args, Scales<T>(args.rho), gradient, plan.groups,
+           plan.strips > 1 ? plan.strip_gradients : gradient.similarity, plan.owns_moments ? gradient.gram : nullptr);
   if (plan.norms && !plan.owns_moments && args.examples > 0) {
     const int threads = threads_for(args.examples, kPairThreads);
     launch("pair_sums_backward, moments", pair_moments<T, Slope>,
-           dim3(unsigned(args.examples), unsigned(ceil_div(args.examples, threads))), threads, stream, args, gradient,
-           gradient.gram);
+           dim3(unsigned(args.examples), unsigned(ceil_div(args.examples, threads))), threads, stream, args,
+           Scales<T>(args.rho), gradient, gradient.gram);
   }
 }
 
@@ -95,7 +95,8 @@ void backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, 
   if (!plan.within) {
     if (m > 0)
       launch("pair_sums_backward, rows", row_gradients<T, SlopeOf<T, Sides::kBoth>>, dim3(unsigned(m)),
-             threads_for(n, kRowThreads), stream, args, gradient, plan.norms ? gradient.gram : nullptr);
+             threads_for(n, kRowThreads), stream, args, Scales<T>(args.rho), gradient,
+             plan.norms ? gradient.gram : nullptr);
   } else if (args.mask != nullptr) {
     launch_set<T, 1, SlopeOf>(args, gradient, plan, stream);
   } else {

@@ -13,6 +13,7 @@ constexpr int kPairThreads = 32;
 #else
 constexpr int kPairThreads = 128;
 #endif
+constexpr int kPairBlocks = 5;  // on a multiprocessor: the registers of a thread that go with it suffice
 
 // One thread's column j for the anchors of a block.
 template <class T, int kAnchors>
@@ -38,8 +39,9 @@ struct Second {
 
 // Partial sums lie by strip, anchor and side; without them this block's is the whole sum.
 template <class T, class Sums>
-__global__ void __launch_bounds__(kPairThreads)
-    sum_pairs(const PairSumsArgs<T> args, const Groups groups, Cell<T>* partial, const PairSumsOutput<T> output) {
+__global__ void __launch_bounds__(kPairThreads, kPairBlocks)
+    sum_pairs(const PairSumsArgs<T> args, const Scales<T> rho, const Groups groups, Cell<T>* partial,
+              const PairSumsOutput<T> output) {
   constexpr int kAnchors = Sums::kSize;
   constexpr int kWarps = kPairThreads / kWarp;
   __shared__ AnchorBlock<kAnchors> block;
@@ -54,7 +56,7 @@ __global__ void __launch_bounds__(kPairThreads)
     block.load(args, groups, place);
     const Candidates<T> first_candidates(args, block.anchor[0], set.first_positive);
     const Candidates<T> second_candidates(args, block.anchor[0], set.second_positive);
-    Sums sums(args.rho);
+    Sums sums;
     for (int from = 0; from < first_candidates.size(); from += kFirsts) {
       firsts.load(args, first_candidates, from, block);
       if (firsts.count == 0) continue;
@@ -77,9 +79,9 @@ __global__ void __launch_bounds__(kPairThreads)
             s[a] = mixed_similarity(m.first, m.second, firsts.similarity[p][a], second.similarity[a]);
           const unsigned without = firsts.without[p] | second.without;
           if (without != 0)
-            sums.template add<true>(s, m.weight, without);
+            sums.template add<true>(rho, s, m.weight, without);
           else
-            sums.template add<false>(s, m.weight, 0);
+            sums.template add<false>(rho, s, m.weight, 0);
         }
       }
     }

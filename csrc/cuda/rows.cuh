@@ -25,15 +25,15 @@ struct RowTerm {
 template <class T>
 __device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const PairSet& set, int64_t anchor,
                                               int column, RowTerm<T>& term) {
-  const Candidates<T> positives(args, anchor, true), negatives(args, anchor, false);
   const bool is_self = args.self[anchor] == column;
   const T s = args.similarity[anchor * args.examples + column];
   if (args.pairs == Pairs::kClean) {
-    const bool positive = positives.contains(column) && !is_self, negative = negatives.contains(column);
+    const bool positive = Candidates<T>(args, anchor, true).contains(column) && !is_self;
+    const bool negative = Candidates<T>(args, anchor, false).contains(column);
     term = {s, {T(0), T(1), {T(positive), T(negative)}}, s - s == T(0)};
     return positive || negative;
   }
-  if (is_self || !(set.second_positive ? positives : negatives).contains(column)) return false;
+  if (is_self || !Candidates<T>(args, anchor, set.second_positive).contains(column)) return false;
   const T own = args.self_similarity[anchor];
   term.mix = mix(args, set.sides, load_pair(args, anchor, column), args.renormalize ? args.self_sqnorm[anchor] : T(0),
                  args.renormalize ? args.sqnorm[column] : T(0));
@@ -44,22 +44,23 @@ __device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const
 }
 
 template <class T, template <class, int, Sides> class SumsOf>
-__global__ void __launch_bounds__(kRowThreads) sum_rows(const PairSumsArgs<T> args, const PairSumsOutput<T> output) {
+__global__ void __launch_bounds__(kRowThreads)
+    sum_rows(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsOutput<T> output) {
   using Positive = SumsOf<T, 1, Sides::kPositive>;
   using Negative = SumsOf<T, 1, Sides::kNegative>;
   __shared__ Cell<T> warp_cells[kRowThreads / kWarp][2];
   const PairSet set = describe(args.pairs);
   const int64_t anchor = blockIdx.x;
-  Positive positive(args.rho);
-  Negative negative(args.rho);
+  Positive positive;
+  Negative negative;
   bool is_bad = false;
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
     RowTerm<T> term;
     if (!load_row_term(args, set, anchor, int(column), term)) continue;
     is_bad |= !term.is_finite;
     const T s[1] = {term.s};
-    if (term.mix.weight[0] != T(0)) positive.template add<false>(s, term.mix.weight, 0);
-    if (term.mix.weight[1] != T(0)) negative.template add<false>(s, term.mix.weight, 0);
+    if (term.mix.weight[0] != T(0)) positive.template add<false>(rho, s, term.mix.weight, 0);
+    if (term.mix.weight[1] != T(0)) negative.template add<false>(rho, s, term.mix.weight, 0);
   }
   const Cell<T> cells[2] = {positive.of_warp(0, 0), negative.of_warp(1, 0)};
   if (threadIdx.x % kWarp == 0) {
@@ -80,18 +81,17 @@ __global__ void __launch_bounds__(kRowThreads) sum_rows(const PairSumsArgs<T> ar
 // go where the gradient of the inner products will be.
 template <class T, class Slope>
 __global__ void __launch_bounds__(kRowThreads)
-    row_gradients(const PairSumsArgs<T> args, const PairSumsGradient<T> gradient, T* moments) {
+    row_gradients(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsGradient<T> gradient, T* moments) {
   __shared__ T warp_own[kRowThreads / kWarp];
   const PairSet set = describe(args.pairs);
   const int64_t anchor = blockIdx.x;
-  const Slope slope(args.rho);
   const AnchorTerms<T> terms = Slope::of_anchor(args.rho, gradient, anchor);
   T own = T(0);
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
     RowTerm<T> term;
     T ds = T(0), moment = T(0), second = T(0);
     if (load_row_term(args, set, anchor, int(column), term)) {
-      ds = slope.template operator()<true, 0>(term.s, term.mix.weight, terms);
+      ds = Slope::template of_term<true, 0>(rho, term.s, term.mix.weight, terms);
       moment = ds * term.s;
       second = ds * term.mix.second;
       own += ds * term.mix.first;

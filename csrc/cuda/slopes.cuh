@@ -17,9 +17,6 @@ class ExponentialSlope {
  public:
   static constexpr Sides kSides = sides;
 
-  __device__ __forceinline__ explicit ExponentialSlope(const Rho& rho)
-      : scale_{T(rho.positive.scale * kLog2E), T(rho.negative.scale * kLog2E)} {}
-
   __device__ static AnchorTerms<T> of_anchor(const Rho& rho, const PairSumsGradient<T>& gradient, int64_t anchor) {
     AnchorTerms<T> terms;
     METRIX_UNROLL
@@ -40,12 +37,13 @@ class ExponentialSlope {
   }
 
   template <bool kChecked, int place>
-  __device__ __forceinline__ T operator()(T s, const T (&weight)[2], const AnchorTerms<T>& anchor) const {
+  __device__ __forceinline__ static T of_term(const Scales<T>& rho, T s, const T (&weight)[2],
+                                              const AnchorTerms<T>& anchor) {
     T ds = T(0);
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
       if (!takes(sides, side)) continue;
-      T exponent = scale_[side] * s + anchor.offset[side];
+      T exponent = fused(rho.exponent[side], s, anchor.offset[side]);
       if (kChecked) exponent = at_most(exponent, T(100));
       const T e = side == 0 ? exp2_of_place<2 * place>(exponent) : exp2_of_place<2 * place + 1>(exponent);
       ds += anchor.factor[side] * (weight[side] * e);
@@ -55,19 +53,12 @@ class ExponentialSlope {
 
  private:
   static constexpr T kLeastWeight = T(1e-30);
-
-  const T scale_[2];
 };
 
 template <class T, Sides sides>
 class LinearSlope {
  public:
   static constexpr Sides kSides = sides;
-
-  __device__ __forceinline__ explicit LinearSlope(const Rho& rho)
-      : scale_{T(rho.positive.scale), T(rho.negative.scale)},
-        shift_{T(rho.positive.shift), T(rho.negative.shift)},
-        floor_{T(rho.positive.floor), T(rho.negative.floor)} {}
 
   __device__ static AnchorTerms<T> of_anchor(const Rho&, const PairSumsGradient<T>& gradient, int64_t anchor) {
     const T* grad = gradient.grad_sums + 2 * anchor;
@@ -77,17 +68,16 @@ class LinearSlope {
   __device__ __forceinline__ static bool is_safe(const T (&)[2]) { return true; }
 
   template <bool kChecked, int place>
-  __device__ __forceinline__ T operator()(T s, const T (&weight)[2], const AnchorTerms<T>& anchor) const {
+  __device__ __forceinline__ static T of_term(const Scales<T>& rho, T s, const T (&weight)[2],
+                                              const AnchorTerms<T>& anchor) {
     T ds = T(0);
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side)
       if (takes(sides, side))
-        ds += anchor.factor[side] * (weight[side] * linear_rho_slope(s, scale_[side], shift_[side], floor_[side]));
+        ds += anchor.factor[side] *
+              (weight[side] * linear_rho_slope(s, rho.scale[side], rho.shift[side], rho.floor[side]));
     return ds;
   }
-
- private:
-  const T scale_[2], shift_[2], floor_[2];
 };
 
 }  // namespace metrix::cuda

@@ -24,6 +24,26 @@ constexpr T kInfinity = T(__builtin_huge_val());
 template <class T>
 constexpr T kNaN = T(__builtin_nan(""));
 
+// rho of both sides in the kernels' type, made once on the host; exponent is scale in base 2.
+template <class T>
+struct Scales {
+  T scale[2], shift[2], floor[2], exponent[2];
+
+  explicit Scales(const Rho& rho) {
+    for (int side = 0; side < 2; ++side) {
+      const RhoSide& from = side == 0 ? rho.positive : rho.negative;
+      scale[side] = T(from.scale);
+      shift[side] = T(from.shift);
+      floor[side] = T(from.floor);
+      exponent[side] = T(from.scale * kLog2E);
+    }
+  }
+};
+
+// One rounding, also where the compiler would share the product with something else.
+__device__ __forceinline__ float fused(float x, float y, float z) { return ::fmaf(x, y, z); }
+__device__ __forceinline__ double fused(double x, double y, double z) { return ::fma(x, y, z); }
+
 // A partial sum on its way through memory. Exponentials: sum * 2^shift (nothing is 0 * 2^-inf).
 // Linear: sum, and in shift the number of terms that are not 0.
 template <class T>
@@ -48,7 +68,7 @@ __device__ __forceinline__ T warp_max(T x) {
   return x;
 }
 
-// Exponentials, sum * 2^-offset. The offset need not be the largest exponent, only close enough for the range of a
+// Exponentials: sum * 2^shift. The shift need not be the largest exponent, only close enough for the range of a
 // float: it moves when a term exceeds it by 2^kHeadroom, so that the usual term costs a comparison and no rescaling.
 template <class T, int kAnchors, Sides sides>
 class ExponentialSums {
@@ -56,13 +76,12 @@ class ExponentialSums {
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
 
-  __device__ __forceinline__ explicit ExponentialSums(const Rho& rho)
-      : scale_{T(rho.positive.scale * kLog2E), T(rho.negative.scale * kLog2E)} {
+  __device__ __forceinline__ ExponentialSums() {
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
       METRIX_UNROLL
       for (int a = 0; a < kAnchors; ++a) {
-        offset_[side][a] = kInfinity<T>;
+        minus_shift_[side][a] = kInfinity<T>;
         sum_[side][a] = T(0);
       }
     }
@@ -70,34 +89,36 @@ class ExponentialSums {
 
   // One term of each anchor but those of which skip has the bit; kSkips is whether there can be any.
   template <bool kSkips>
-  __device__ __forceinline__ void add(const T (&s)[kAnchors], const T (&weight)[2], unsigned skip) {
-    T exponent[2][kAnchors];
-    bool high = false;
+  __device__ __forceinline__ void add(const Scales<T>& rho, const T (&s)[kAnchors], const T (&weight)[2],
+                                      unsigned skip) {
+    T exponent[2][kAnchors];  // above the shift
+    bool is_high = false;
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
       if (!takes(sides, side)) continue;
       METRIX_UNROLL
       for (int a = 0; a < kAnchors; ++a) {
-        exponent[side][a] = scale_[side] * s[a] + offset_[side][a];
-        high |= exponent[side][a] > T(kHeadroom);
+        exponent[side][a] = fused(rho.exponent[side], s[a], minus_shift_[side][a]);
+        if (kSkips && (skip >> a & 1)) exponent[side][a] = -kInfinity<T>;
+        is_high |= exponent[side][a] > T(kHeadroom);
       }
     }
-    if (high) {
+    if (is_high) {
       METRIX_UNROLL
       for (int side = 0; side < 2; ++side) {
         if (!takes(sides, side)) continue;
         METRIX_UNROLL
         for (int a = 0; a < kAnchors; ++a)
-          raise(side, a, s[a], weight[side] > T(0) && !(kSkips && (skip >> a & 1)), exponent[side][a]);
+          raise(rho.exponent[side], s[a], weight[side] > T(0), minus_shift_[side][a], sum_[side][a],
+                exponent[side][a]);
       }
     }
-    accumulate<kSkips>(exponent, weight, skip, std::make_integer_sequence<int, kAnchors>{});
+    accumulate(exponent, weight, std::make_integer_sequence<int, kAnchors>{});
   }
 
   // The sum of a warp, in all of its lanes.
   __device__ __forceinline__ Cell<T> of_warp(int side, int a) const {
-    const T shift = -offset_[side][a];
-    const T top = warp_max(shift);
+    const T shift = -minus_shift_[side][a], top = warp_max(shift);
     const T share = shift == top ? sum_[side][a] : sum_[side][a] * rescaling_exp2(shift - top);
     return {top, warp_sum(share)};
   }
@@ -120,36 +141,30 @@ class ExponentialSums {
  private:
   static constexpr int kHeadroom = 60;
 
-  // Moves the offset to a term that counts, and to no other: a term without weight may be arbitrarily large.
-  __device__ __forceinline__ void raise(int side, int a, T s, bool counts, T& exponent) {
+  // Moves the shift to a term that counts, and to no other: a term without weight may be arbitrarily large.
+  __device__ __forceinline__ static void raise(T scale, T s, bool counts, T& minus_shift, T& sum, T& exponent) {
     if (!(exponent > T(kHeadroom))) return;
-    if (!counts) {
-      exponent = T(0);
-      return;
-    }
-    const T offset = -scale_[side] * s;
-    sum_[side][a] *= rescaling_exp2(offset - offset_[side][a]);
-    offset_[side][a] = offset;
-    exponent = scale_[side] * s + offset;
+    exponent = T(0);
+    if (!counts) return;
+    const T raised = -scale * s;
+    sum *= rescaling_exp2(raised - minus_shift);
+    minus_shift = raised;
+    exponent = fused(scale, s, raised);
   }
 
-  template <bool kSkips, int... a>
-  __device__ __forceinline__ void accumulate(const T (&exponent)[2][kAnchors], const T (&weight)[2], unsigned skip,
+  template <int... a>
+  __device__ __forceinline__ void accumulate(const T (&exponent)[2][kAnchors], const T (&weight)[2],
                                              std::integer_sequence<int, a...>) {
-    (accumulate_one<kSkips, 0, a>(exponent, weight, skip), ...);
-    (accumulate_one<kSkips, 1, a>(exponent, weight, skip), ...);
+    (accumulate_one<0, a>(exponent, weight), ...);
+    (accumulate_one<1, a>(exponent, weight), ...);
   }
 
-  template <bool kSkips, int side, int a>
-  __device__ __forceinline__ void accumulate_one(const T (&exponent)[2][kAnchors], const T (&weight)[2],
-                                                 unsigned skip) {
-    if (!takes(sides, side)) return;
-    const T w = kSkips && (skip >> a & 1) ? T(0) : weight[side];
-    sum_[side][a] += w * exp2_of_place<side * kAnchors + a>(exponent[side][a]);
+  template <int side, int a>
+  __device__ __forceinline__ void accumulate_one(const T (&exponent)[2][kAnchors], const T (&weight)[2]) {
+    if (takes(sides, side)) sum_[side][a] += weight[side] * exp2_of_place<side * kAnchors + a>(exponent[side][a]);
   }
 
-  const T scale_[2];
-  T offset_[2][kAnchors], sum_[2][kAnchors];
+  T minus_shift_[2][kAnchors], sum_[2][kAnchors];
 };
 
 template <class T, int kAnchors, Sides sides>
@@ -158,27 +173,24 @@ class LinearSums {
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
 
-  __device__ __forceinline__ explicit LinearSums(const Rho& rho) {
+  __device__ __forceinline__ LinearSums() {
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
-      const RhoSide& from = side == 0 ? rho.positive : rho.negative;
-      scale_[side] = T(from.scale);
-      shift_[side] = T(from.shift);
-      floor_[side] = T(from.floor);
       METRIX_UNROLL
       for (int a = 0; a < kAnchors; ++a) count_[side][a] = sum_[side][a] = T(0);
     }
   }
 
   template <bool kSkips>
-  __device__ __forceinline__ void add(const T (&s)[kAnchors], const T (&weight)[2], unsigned skip) {
+  __device__ __forceinline__ void add(const Scales<T>& rho, const T (&s)[kAnchors], const T (&weight)[2],
+                                      unsigned skip) {
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
       if (!takes(sides, side)) continue;
       METRIX_UNROLL
       for (int a = 0; a < kAnchors; ++a) {
         const T w = kSkips && (skip >> a & 1) ? T(0) : weight[side];
-        const T term = w * linear_rho(s[a], scale_[side], shift_[side], floor_[side]);
+        const T term = w * linear_rho(s[a], rho.scale[side], rho.shift[side], rho.floor[side]);
         sum_[side][a] += term;
         count_[side][a] += term != T(0) ? T(1) : T(0);
       }
@@ -195,7 +207,6 @@ class LinearSums {
   __device__ static T nonzero(const Cell<T>& cell) { return cell.shift; }
 
  private:
-  T scale_[2], shift_[2], floor_[2];
   T count_[2][kAnchors], sum_[2][kAnchors];
 };
 
