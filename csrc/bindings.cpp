@@ -84,10 +84,11 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
 }
 
 template <class T>
-metrix::PairSumsGradient<T> sums_gradient(Address sums, Address grad_sums, Address similarity, Address gram,
-                                          Address sqnorm, Address self_similarity, Address self_sqnorm) {
-  return {pointer<const T>(sums), pointer<const T>(grad_sums), pointer<T>(similarity), pointer<T>(gram),
-          pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+metrix::PairSumsGradient<T> sums_gradient(Address sums, Address rest, Address grad_sums, Address similarity,
+                                          Address gram, Address sqnorm, Address self_similarity,
+                                          Address self_sqnorm) {
+  return {pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
+          pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
 }
 
 template <class T>
@@ -99,19 +100,20 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           py::gil_scoped_release release;
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
         });
-  m.def(("pair_sums_" + suffix).c_str(), [](const Problem& problem, Address sums, Address nonzero, int threads) {
+  m.def(("pair_sums_" + suffix).c_str(), [](const Problem& problem, Address sums, Address rest, int threads) {
     const auto args = sums_args<T>(problem);
     py::gil_scoped_release release;
-    metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, threads);
+    metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
   });
-  m.def(("pair_sums_backward_" + suffix).c_str(), [](const Problem& problem, Address sums, Address grad_sums,
-                                                     Address similarity, Address gram, Address sqnorm,
-                                                     Address self_similarity, Address self_sqnorm, int threads) {
-    const auto args = sums_args<T>(problem);
-    const auto gradient = sums_gradient<T>(sums, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
-    py::gil_scoped_release release;
-    metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
-  });
+  m.def(("pair_sums_backward_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
+           Address sqnorm, Address self_similarity, Address self_sqnorm, int threads) {
+          const auto args = sums_args<T>(problem);
+          const auto gradient =
+              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+          py::gil_scoped_release release;
+          metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
+        });
 }
 
 #ifdef METRIX_CUDA
@@ -127,23 +129,25 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
   m.def(("cuda_pair_sums_workspace_" + suffix).c_str(),
         [](const Problem& problem) { return metrix::cuda::pair_sums_workspace(sums_args<T>(problem)); });
   m.def(("cuda_pair_sums_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address nonzero, Address workspace, int device, Address stream) {
+        [](const Problem& problem, Address sums, Address rest, Address workspace, int device, Address stream) {
           const auto args = sums_args<T>(problem);
           py::gil_scoped_release release;
-          metrix::cuda::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, pointer<void>(workspace), device,
+          metrix::cuda::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, pointer<void>(workspace), device,
                                      pointer<void>(stream));
         });
   m.def(("cuda_pair_sums_backward_workspace_" + suffix).c_str(),
         [](const Problem& problem) { return metrix::cuda::pair_sums_backward_workspace(sums_args<T>(problem)); });
-  m.def(("cuda_pair_sums_backward_" + suffix).c_str(), [](const Problem& problem, Address sums, Address grad_sums,
-                                                          Address similarity, Address gram, Address sqnorm,
-                                                          Address self_similarity, Address self_sqnorm,
-                                                          Address workspace, int device, Address stream) {
-    const auto args = sums_args<T>(problem);
-    const auto gradient = sums_gradient<T>(sums, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
-    py::gil_scoped_release release;
-    metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
-  });
+  m.def(("cuda_pair_sums_backward_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
+           Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device,
+           Address stream) {
+          const auto args = sums_args<T>(problem);
+          const auto gradient =
+              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+          py::gil_scoped_release release;
+          metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device,
+                                              pointer<void>(stream));
+        });
 }
 #endif
 

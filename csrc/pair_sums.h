@@ -45,16 +45,19 @@ struct PairSumsArgs {
   const int8_t* mask;        // [m, n] 1 positive, -1 negative, 0 neither; or null: then the ranges hold
 };
 
-// Every element is written. nonzero counts the terms that are not 0 (linear rho only, else 0).
+// Every element is written.
 template <class T>
 struct PairSumsOutput {
-  T* sums;     // [m, 2] positive, negative; minus infinity for an empty set of exponentials
-  T* nonzero;  // [m, 2]
+  T* sums;  // [m, 2] positive, negative; minus infinity for an empty set of exponentials
+  // [m, 2] of exponentials what rounding to T took from the logarithm: backward divides by the sum, and half a unit in
+  // the last place of a logarithm of 10^6 is a factor of 1.03. Linear: the number of terms that are not 0.
+  T* rest;
 };
 
 template <class T>
 struct PairSumsGradient {
   const T* sums;       // [m, 2] what the forward pass gave
+  const T* rest;       // [m, 2] likewise
   const T* grad_sums;  // [m, 2]
   // Outputs; all but similarity may be null where the argument is.
   T* similarity;

@@ -53,7 +53,7 @@ class Buffer {
 };
 
 struct PairSet {
-  bool mixed, with_anchor;             // with_anchor: the first of a pair is the anchor itself
+  bool mixed, with_anchor;               // with_anchor: the first of a pair is the anchor itself
   bool first_positive, second_positive;  // which set the first and the second come from
   bool unordered;
   Sides sides;
@@ -164,8 +164,8 @@ Groups group_anchors(const PairSumsArgs<T>& args, bool shared) {
 
 template <class T>
 struct Scratch {
-  std::vector<Range> first, candidates;  // all columns of the first and of the second of a pair
-  std::vector<Range> second;             // a tile of the candidates
+  std::vector<Range> first, candidates;       // all columns of the first and of the second of a pair
+  std::vector<Range> second;                  // a tile of the candidates
   Buffer<T> similarity, similarity_gradient;  // [anchors of a block, packed columns]
   Buffer<T> lambda, gram, sqnorm, first_coefficient, second_coefficient, positive_weight, negative_weight, terms;
   Buffer<T> moment, gram_gradient, sqnorm_gradient;
@@ -338,8 +338,9 @@ class Kernel {
                            ? positive_weight + packed_position(scratch.second, self)
                            : nullptr;
       const T kept = self_weight != nullptr ? std::exchange(*self_weight, T(0)) : T(0);
-      const Row<T> row{size - start,   similarity_i,   similarity + b * size + start, first + start,
-                       second + start, positive_weight + start, negative_weight + start};
+      const Row<T> row{size - start,           similarity_i,   similarity + b * size + start,
+                       first + start,          second + start, positive_weight + start,
+                       negative_weight + start};
       if (gradient_ == nullptr) {
         add_row(set_.sides, row, anchor, scratch);
         if (!finite || similarity_i - similarity_i != T(0)) poison(anchor);
@@ -391,6 +392,7 @@ class Kernel {
 
   T gradient_row(Sides sides, const Row<T>& row, int64_t anchor, const RowGradient<T>& into) const {
     const T* sums = gradient_->sums + 2 * anchor;
+    const T* rest = gradient_->rest + 2 * anchor;
     const T* grad = gradient_->grad_sums + 2 * anchor;
     const RhoSide* rho[2] = {&args_.rho.positive, &args_.rho.negative};
     if (!args_.rho.exponential) {
@@ -403,8 +405,11 @@ class Kernel {
       // The logarithm of an empty sum has no gradient, whatever comes from above.
       const bool empty = sums[side] == -std::numeric_limits<T>::infinity();
       exp[side].scale = exp_[side].scale;
-      exp[side].log_sum = empty ? T(1e30) : T((double(sums[side]) - rho[side]->shift) * kLog2E);
-      exp[side].factor = empty ? T(0) : T(grad[side] * rho[side]->scale);
+      const double log_sum = (double(sums[side]) + double(rest[side]) - rho[side]->shift) * kLog2E;
+      exp[side].log_sum = empty ? T(1e30) : T(log_sum);
+      // What T cannot hold of the logarithm is one factor for the whole sum.
+      const double lost = std::exp2(double(exp[side].log_sum) - log_sum);
+      exp[side].factor = empty ? T(0) : T(grad[side] * rho[side]->scale * lost);
     }
     return rows_.exp_gradient(sides, row, exp, into);
   }
@@ -452,11 +457,12 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int
     const RhoSide& rho = k % 2 == 0 ? args.rho.positive : args.rho.negative;
     if (args.rho.exponential) {
       // log2 of a sum that is 0 is minus infinity: the empty set.
-      output.sums[k] = T((std::log2(double(cells[k].sum)) + double(cells[k].shift)) * kLn2 + rho.shift);
-      output.nonzero[k] = T(0);
+      const double log_sum = (std::log2(double(cells[k].sum)) + double(cells[k].shift)) * kLn2 + rho.shift;
+      output.sums[k] = T(log_sum);
+      output.rest[k] = std::isfinite(log_sum) ? T(log_sum - double(output.sums[k])) : T(0);
     } else {
       output.sums[k] = cells[k].sum;
-      output.nonzero[k] = cells[k].shift;
+      output.rest[k] = cells[k].shift;
     }
   }
 }
@@ -507,9 +513,8 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
         for (int64_t g = 0; g < groups.size(); ++g) {
           const int64_t* anchors = groups.anchors.data() + groups.offsets[g];
           const bool in_class = args.positives[2 * anchors[0]] <= i && i < args.positives[2 * anchors[0] + 1];
-          const bool is_first = args.mask != nullptr
-                                    ? args.mask[anchors[0] * n + i] == (set.first_positive ? 1 : -1)
-                                    : in_class == set.first_positive;
+          const bool is_first = args.mask != nullptr ? args.mask[anchors[0] * n + i] == (set.first_positive ? 1 : -1)
+                                                     : in_class == set.first_positive;
           if (is_first) kernel.mixed(anchors, groups.offsets[g + 1] - groups.offsets[g], i, scratch, sink);
         }
       }

@@ -22,11 +22,14 @@ class ExponentialSlope {
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side) {
       const RhoSide& from = side == 0 ? rho.positive : rho.negative;
-      const T sum = gradient.sums[2 * anchor + side], grad = gradient.grad_sums[2 * anchor + side];
+      const int64_t k = 2 * anchor + side;
       // The logarithm of an empty sum has no gradient, whatever comes from above.
-      const bool empty = sum == -kInfinity<T>;
-      terms.offset[side] = empty ? T(-1e30) : T((from.shift - double(sum)) * kLog2E);
-      terms.factor[side] = empty ? T(0) : T(double(grad) * from.scale);
+      const bool empty = gradient.sums[k] == -kInfinity<T>;
+      const double offset = (from.shift - double(gradient.sums[k]) - double(gradient.rest[k])) * kLog2E;
+      terms.offset[side] = empty ? T(-1e30) : T(offset);
+      // What T cannot hold of the logarithm is one factor for the whole sum.
+      const double lost = metrix::exp2(offset - double(terms.offset[side]));
+      terms.factor[side] = empty ? T(0) : T(double(gradient.grad_sums[k]) * from.scale * lost);
     }
     return terms;
   }

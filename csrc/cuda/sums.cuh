@@ -133,10 +133,11 @@ class ExponentialSums {
   }
 
   // The logarithm of a sum that is 0 is minus infinity: the empty set.
-  __device__ static T total(const Cell<T>& cell, const RhoSide& rho) {
-    return T((::log2(double(cell.sum)) + double(cell.shift)) * kLn2 + rho.shift);
+  __device__ static void write(const Cell<T>& cell, const RhoSide& rho, T& sum, T& rest) {
+    const double log_sum = (::log2(double(cell.sum)) + double(cell.shift)) * kLn2 + rho.shift;
+    sum = T(log_sum);
+    rest = log_sum - log_sum == 0. ? T(log_sum - double(sum)) : T(0);
   }
-  __device__ static T nonzero(const Cell<T>&) { return T(0); }
 
  private:
   static constexpr int kHeadroom = 60;
@@ -203,8 +204,10 @@ class LinearSums {
 
   __device__ static Cell<T> nothing() { return {T(0), T(0)}; }
   __device__ static Cell<T> merge(const Cell<T>& x, const Cell<T>& y) { return {x.shift + y.shift, x.sum + y.sum}; }
-  __device__ static T total(const Cell<T>& cell, const RhoSide&) { return cell.sum; }
-  __device__ static T nonzero(const Cell<T>& cell) { return cell.shift; }
+  __device__ static void write(const Cell<T>& cell, const RhoSide&, T& sum, T& rest) {
+    sum = cell.sum;
+    rest = cell.shift;
+  }
 
  private:
   T count_[2][kAnchors], sum_[2][kAnchors];
@@ -214,8 +217,8 @@ class LinearSums {
 template <class Sums, class T>
 __device__ __forceinline__ void write_sum(const Cell<T>& cell, int64_t anchor, int side, const Rho& rho,
                                           const PairSumsOutput<T>& output) {
-  output.sums[2 * anchor + side] = Sums::total(cell, side == 0 ? rho.positive : rho.negative);
-  output.nonzero[2 * anchor + side] = Sums::nonzero(cell);
+  const int64_t k = 2 * anchor + side;
+  Sums::write(cell, side == 0 ? rho.positive : rho.negative, output.sums[k], output.rest[k]);
 }
 
 }  // namespace metrix::cuda

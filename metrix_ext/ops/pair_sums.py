@@ -200,9 +200,9 @@ def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor
 
         return kernels.pair_sums_backward(grad_sums, sums, rest, similarity, *args)
     problem, _alive = _problem(similarity, *args)
-    grad_sums, sums = grad_sums.contiguous(), sums.contiguous()
+    grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
     gradients = _empty_gradients(similarity, *args)
-    addresses = (tensor.data_ptr() for tensor in (sums, grad_sums, *gradients))
+    addresses = (tensor.data_ptr() for tensor in (sums, rest, grad_sums, *gradients))
     _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
     return gradients
 
