@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, candidates_from_examples, candidates_from_proxies
+from .chunked import sums_of_anchors
 from .formula import Formula, Rho, Sigma
-from .ops import pair_sums
+from .ops.pair_sums import pair_sums
 
 LOG1P = Sigma("log1p")
 
@@ -74,7 +75,8 @@ class TableLoss(nn.Module):
 
     def clean(self, batch: Batch) -> Tensor:
         """Eq. (7) of a batch, averaged over anchors."""
-        sums, nonzero = pair_sums(batch.similarity, batch.relations, self.formula.rho)
+        rho = self.formula.rho
+        sums, nonzero = sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho))
         return self.combine(sums, torch.stack(batch.relations.sizes(len(batch.examples)), 1), nonzero)
 
     def combine(self, sums: Tensor, terms: Tensor, nonzero: Tensor) -> Tensor:
@@ -126,9 +128,7 @@ class LiftedStructureLoss(TableLoss):
 class BinomialDevianceLoss(TableLoss):
     """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014)."""
 
-    def __init__(
-        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
-    ) -> None:
+    def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         _check_positive(beta=beta, gamma=gamma)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (LOG1P, LOG1P)), normalize)
@@ -137,9 +137,7 @@ class BinomialDevianceLoss(TableLoss):
 class MultiSimilarityLoss(TableLoss):
     """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019)."""
 
-    def __init__(
-        self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True
-    ) -> None:
+    def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         _check_positive(beta=beta, gamma=gamma)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (Sigma("log1p", 1 / beta), Sigma("log1p", 1 / gamma))), normalize)
