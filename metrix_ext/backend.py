@@ -51,6 +51,11 @@ def use_backend(name: str) -> Iterator[None]:
         _requested = before
 
 
+def requested() -> str:
+    """What use_backend or METRIX_BACKEND asked for."""
+    return _requested
+
+
 def why_not(name: str) -> str | None:
     """Why a backend cannot run on this machine, or None if it can."""
     if name == "reference":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .backend import requested, use_backend
 from .batch import Batch, inner_products
 from .relations import Relations
 
@@ -35,8 +37,12 @@ def sums_of_anchors(batch: Batch, sums_of_rows: Callable[[Tensor, Relations, sli
     if m * row <= LARGEST_WHOLE:
         return sums_of_rows(batch.similarity, batch.relations, slice(None))
 
+    # Backward computes a chunk again on the backend of the forward pass; a compiled graph has but one.
+    name = requested()
+
     def sums_of_chunk(anchors: Tensor, rows: slice) -> Sums:
-        return sums_of_rows(inner_products(anchors, batch.examples), batch.relations.of_rows(rows), rows)
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else use_backend(name):
+            return sums_of_rows(inner_products(anchors, batch.examples), batch.relations.of_rows(rows), rows)
 
     size = max(1, WORKSPACE // (MATRICES * row))
     chunks = [

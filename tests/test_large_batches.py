@@ -173,6 +173,15 @@ def test_mixed_loss_in_chunks(
         torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
 
 
+def test_backward_recomputes_on_the_backend_of_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_chunks_of(2, monkeypatch, len(LABELS))
+    loss, x = mx.losses.MultiSimilarityLoss(), embeddings()
+    expected = torch.autograd.grad(loss(x, LABELS), x)
+    with mx.use_backend("reference"):
+        error = loss(x, LABELS)
+    torch.testing.assert_close(torch.autograd.grad(error, x), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True])
 def test_peak_memory(mixed: bool) -> None:
