@@ -85,6 +85,14 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
 }
 
 template <class T>
+metrix::PairSumsGradient<T> sums_gradient(Address sums, Address rest, Address grad_sums, Address similarity,
+                                          Address gram, Address sqnorm, Address self_similarity,
+                                          Address self_sqnorm) {
+  return {pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
+          pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+}
+
+template <class T>
 void bind_cpu(py::module_& m, const std::string& suffix) {
   m.def(("pair_lambda_" + suffix).c_str(),
         [](Address seed, Address rows, int64_t row_count, Address columns, int64_t column_count,
@@ -115,9 +123,8 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
         [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
            Address sqnorm, Address self_similarity, Address self_sqnorm, int threads) {
           const auto args = sums_args<T>(problem);
-          const metrix::PairSumsGradient<T> gradient{
-              pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
-              pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+          const auto gradient =
+              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
         });
@@ -132,6 +139,28 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
           const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
           py::gil_scoped_release release;
           metrix::cuda::pair_lambda<T>(args, pointer<T>(lambda), device, pointer<void>(stream));
+        });
+  m.def(("cuda_pair_sums_workspace_" + suffix).c_str(),
+        [](const Problem& problem) { return metrix::cuda::pair_sums_workspace(sums_args<T>(problem)); });
+  m.def(("cuda_pair_sums_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address workspace, int device, Address stream) {
+          const auto args = sums_args<T>(problem);
+          py::gil_scoped_release release;
+          metrix::cuda::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, pointer<void>(workspace), device,
+                                     pointer<void>(stream));
+        });
+  m.def(("cuda_pair_sums_backward_workspace_" + suffix).c_str(),
+        [](const Problem& problem) { return metrix::cuda::pair_sums_backward_workspace(sums_args<T>(problem)); });
+  m.def(("cuda_pair_sums_backward_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
+           Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device,
+           Address stream) {
+          const auto args = sums_args<T>(problem);
+          const auto gradient =
+              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+          py::gil_scoped_release release;
+          metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device,
+                                              pointer<void>(stream));
         });
 }
 #endif

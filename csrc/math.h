@@ -123,13 +123,17 @@ METRIX_FN T mixed_similarity(T first, T second, S s_i, T s_j) {
   return first * s_i + second * s_j;
 }
 
-// 1/nu of mix_ij = lambda x_i + (1 - lambda) x_j, from q = |x|^2 and k_ij = <x_i, x_j>. The floor on the norm
-// is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0.
+// nu^2 of mix_ij = lambda x_i + (1 - lambda) x_j, from q = |x|^2 and k_ij = <x_i, x_j>.
+template <class T, class S>
+METRIX_FN T mixed_square_norm(T lambda, S q_i, T q_j, T k_ij) {
+  const T mu = S(1) - lambda;
+  return lambda * lambda * q_i + mu * mu * q_j + S(2) * lambda * mu * k_ij;
+}
+
+// The floor on the norm is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0.
 template <class T, class S>
 METRIX_FN T inverse_mixed_norm(T lambda, S q_i, T q_j, T k_ij) {
-  const T mu = S(1) - lambda;
-  const T square = lambda * lambda * q_i + mu * mu * q_j + S(2) * lambda * mu * k_ij;
-  return S(1) / SquareRoot<T>::of(at_least(square, S(1e-24)));
+  return S(1) / SquareRoot<T>::of(at_least(mixed_square_norm(lambda, q_i, q_j, k_ij), S(1e-24)));
 }
 
 // ---- rho of Table 1 ---------------------------------------------------------------------------------------

@@ -75,4 +75,24 @@ template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, int threads);
 }  // namespace cpu
 
+#ifdef METRIX_CUDA
+namespace cuda {
+// Bytes of device memory that a call works in, a function of the shapes and of what is null alone.
+template <class T>
+int64_t pair_sums_workspace(const PairSumsArgs<T>& args);
+
+template <class T>
+int64_t pair_sums_backward_workspace(const PairSumsArgs<T>& args);
+
+// Throw std::runtime_error if a launch fails. Nothing is allocated and nothing waits, so a graph can capture them.
+template <class T>
+void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, int device,
+               void* stream);
+
+template <class T>
+void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,
+                        void* stream);
+}  // namespace cuda
+#endif
+
 }  // namespace metrix

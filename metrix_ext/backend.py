@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ import torch
 from . import native
 
 NAMES = ("reference", "cpu", "cuda", "triton", "auto")
+
+# Asked once: torch.compile traces choose().
+_triton_is_installed = importlib.util.find_spec("triton") is not None
+_triton_is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 
 _requested = os.environ.get("METRIX_BACKEND", "auto")
 
@@ -46,16 +51,24 @@ def use_backend(name: str) -> Iterator[None]:
         _requested = before
 
 
+def requested() -> str:
+    """What use_backend or METRIX_BACKEND asked for."""
+    return _requested
+
+
 def why_not(name: str) -> str | None:
     """Why a backend cannot run on this machine, or None if it can."""
     if name == "reference":
         return None
     if name == "triton":
-        return "this version has no Triton kernels"
+        return None if _triton_is_installed else "Triton is not installed"
     if failure := native.failure():
         return failure
     if name == "cuda":
-        return "this version has no CUDA kernels for pair_sums"
+        if not native.cuda_architectures():
+            return "metrix_ext was built without its CUDA kernels (METRIX_CUDA=1 asks for them)"
+        if not torch.cuda.is_available():
+            return "PyTorch finds no CUDA device"
     return None
 
 
@@ -68,9 +81,18 @@ def choose(device: torch.device) -> str:
     if _requested == "reference":
         return "reference"
     if _requested == "auto":
-        return "cpu" if device.type == "cpu" and native.failure() is None else "reference"
-    if reason := why_not(_requested):
+        by_preference = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}.get(device.type, ())
+        return next((name for name in by_preference if _why_not_on(name, device) is None), "reference")
+    if reason := _why_not_on(_requested, device):
         raise RuntimeError(f"backend {_requested!r} cannot run: {reason}")
-    if _requested != device.type:
-        raise RuntimeError(f"backend {_requested!r} cannot run on {device.type} tensors")
     return _requested
+
+
+def _why_not_on(name: str, device: torch.device) -> str | None:
+    """Why a backend cannot run on tensors of a device, or None if it can."""
+    if name == "triton" and device.type == "cpu":
+        if not _triton_is_interpreted:
+            return "CPU tensors need Triton's interpreter: set TRITON_INTERPRET=1 before the program starts"
+    elif name != device.type and (name, device.type) != ("triton", "cuda"):
+        return f"not made for {device.type} tensors"
+    return why_not(name)

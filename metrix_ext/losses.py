@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, candidates_from_examples, candidates_from_proxies
+from .chunked import sums_of_anchors
 from .formula import Formula, Rho, Sigma
 from .ops.pair_sums import pair_sums
 
@@ -76,8 +77,9 @@ class TableLoss(nn.Module):
 
     def clean(self, batch: Batch) -> Tensor:
         """Eq. (7) of a batch, averaged over anchors."""
-        sums, nonzero = pair_sums(batch.similarity, batch.relations, self.formula.rho)
-        return self.combine(sums, lambda: torch.stack(batch.relations.sizes(len(batch.examples)), 1), nonzero)
+        rho, relations = self.formula.rho, batch.relations
+        sums, nonzero = sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho))
+        return self.combine(sums, lambda: torch.stack(relations.sizes(len(batch.examples)), 1), nonzero)
 
     def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
         """From the two sums of every anchor to the loss.

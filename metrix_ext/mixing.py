@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch import Batch, inner_products
+from .chunked import sums_of_anchors
+from .factorised import factorised_sums, factorises
 from .formula import Rho
 from .heads import PoolingHead
 from .ops.pair_sums import pair_sums
 from .pairs import Lambda, unordered, with_anchor
 from .reference import both_sums, log_sum
+from .relations import Relations
 
 Sums = tuple[Tensor, Tensor]
 
@@ -28,17 +31,25 @@ WORKSPACE = 64 * 2**20
 def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool) -> Sums:
     """Embedding mixup: v = mix(f(x), f(x'))."""
     anchors, examples = batch.anchors, batch.examples
-    similarity, relations = batch.similarity, batch.relations
     if with_anchor(pairs):
         own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
-        if not renormalize:
-            return pair_sums(similarity, relations, rho, pairs, lam.values, self_similarity=own)
         norms = (examples * examples).sum(1)
-        return pair_sums(similarity, relations, rho, pairs, lam.values, similarity, norms, own, own)
+
+        def sums_of_rows(similarity: Tensor, relations: Relations, rows: slice) -> Sums:
+            weights = lam.of_rows(rows)
+            if not renormalize:
+                return pair_sums(similarity, relations, rho, pairs, weights, self_similarity=own[rows])
+            return pair_sums(similarity, relations, rho, pairs, weights, similarity, norms, own[rows], own[rows])
+
+        return sums_of_anchors(batch, sums_of_rows)
+    values = lam.values
+    if factorises(rho, pairs, values, renormalize):
+        return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
+    similarity, relations = batch.similarity, batch.relations
     if not renormalize:
-        return pair_sums(similarity, relations, rho, pairs, lam.values)
+        return pair_sums(similarity, relations, rho, pairs, values)
     gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
-    return pair_sums(similarity, relations, rho, pairs, lam.values, gram)
+    return pair_sums(similarity, relations, rho, pairs, values, gram)
 
 
 def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, projected: Tensor) -> Sums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,25 +43,35 @@ class Lambda:
     """lambda of the pairs of a batch.
 
     Attributes:
-        values: one element, or a matrix by (first, second) in the order of the batch; the rows are the anchors for
-            the sets with the anchor and the examples otherwise.
+        of_rows: gives some rows of ``values``; of what is sampled they are computed then, and need not be stored.
         one_mix_per_pair: lambda_ji = 1 - lambda_ij is known to hold, so that {i, j} has one mix for all anchors.
     """
 
-    values: Tensor
+    of_rows: Callable[[slice], Tensor]
     one_mix_per_pair: bool
+
+    @classmethod
+    def given(cls, values: Tensor) -> Lambda:
+        return cls(lambda rows: values[rows] if values.dim() == 2 else values, one_mix_per_pair=False)
+
+    @property
+    def values(self) -> Tensor:
+        """One element, or a matrix by (first, second) in the order of the batch; the rows are the anchors for the
+        sets with the anchor and the examples otherwise."""
+        return self.of_rows(slice(None))
 
     def at(self, i: Tensor, j: Tensor) -> Tensor:
         """lambda of the listed pairs."""
-        return self.values[i, j] if self.values.dim() == 2 else self.values.expand(len(i))
+        values = self.values
+        return values[i, j] if values.dim() == 2 else values.expand(len(i))
 
 
 def sample_lambda(batch: Batch, pairs: str, granularity: str, alpha: float, seed: int | Tensor) -> Lambda:
     """lambda ~ Beta(alpha, alpha): for ``"pair"`` one per unordered pair of the batch, for ``"batch"`` one in all."""
-    dtype = batch.similarity.dtype
+    dtype = batch.anchors.dtype
     if granularity == "pair":
-        rows = batch.anchor_ids if with_anchor(pairs) else batch.order
-        return Lambda(pair_lambda(seed, rows, batch.order, alpha, dtype), one_mix_per_pair=True)
+        ids, order = batch.anchor_ids if with_anchor(pairs) else batch.order, batch.order
+        return Lambda(lambda rows: pair_lambda(seed, ids[rows], order, alpha, dtype), one_mix_per_pair=True)
     zero_and_one = torch.arange(2, device=batch.order.device)
     lam = pair_lambda(seed, zero_and_one[:1], zero_and_one[1:], alpha, dtype)
     return fixed_lambda(batch, pairs, lam)
@@ -72,17 +83,17 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
     Raises:
         ValueError: it is outside [0, 1] or has another shape.
     """
-    similarity, order = batch.similarity, batch.order
+    anchors, order = batch.anchors, batch.order
     n = len(order)
     rows = len(batch.anchors) if with_anchor(pairs) else n
     if isinstance(lam, Tensor):
-        values = lam.detach().to(similarity)
+        values = lam.detach().to(anchors)
         values = values.reshape(1) if lam.numel() == 1 else values
         if lam.numel() != 1 and lam.shape != (rows, n):
             raise ValueError(f"lam: got {list(lam.shape)}, expected one element or [{rows}, {n}] with {pairs}")
     else:
         check_lambda(lam)
-        values = torch.full((1,), lam, dtype=similarity.dtype, device=similarity.device)
+        values = torch.full((1,), lam, dtype=anchors.dtype, device=anchors.device)
     if values.dim() == 2:
         row_order = order if batch.anchors_are_examples or not with_anchor(pairs) else None
         values = values if row_order is None else values.index_select(0, row_order)
@@ -92,7 +103,7 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
         turned = order[:, None] > order[None, :]
         values = values.expand(n, n)
         values = torch.where(turned, 1 - values.T, values)
-    return Lambda(values.contiguous(), one_mix_per_pair=False)
+    return Lambda.given(values.contiguous())
 
 
 def check_lambda(lam: float) -> None:

@@ -39,6 +39,10 @@ class Relations:
         mask = same_class.to(torch.int8) * 2 - 1
         return mask.masked_fill(column == self.self_index[:, None], 0)
 
+    def of_rows(self, rows: slice) -> Relations:
+        """Of some of the anchors."""
+        return Relations(self.positives[rows], self.self_index[rows], None if self.mask is None else self.mask[rows])
+
     def keep_pairs(self, mask: Tensor) -> Relations:
         """The same anchors with exactly the positives and negatives of a mask [m, n]."""
         column = torch.arange(mask.shape[1], device=mask.device)

@@ -13,8 +13,6 @@ inline void check(cudaError_t status, const char* what) {
     throw std::runtime_error(std::string("metrix_ext, CUDA, ") + what + ": " + cudaGetErrorString(status));
 }
 
-inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
-
 // Makes a device current and restores the one before.
 class DeviceGuard {
  public:
@@ -33,5 +31,16 @@ class DeviceGuard {
   int before_ = 0;
   bool changed_ = false;
 };
+
+// Runs kernel(arguments...) on a stream of the current device; name is for the exception.
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, void* stream,
+            const Arguments&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(unsigned(threads));
+  config.stream = static_cast<cudaStream_t>(stream);
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
 
 }  // namespace metrix::cuda

@@ -30,8 +30,7 @@ void pair_lambda(const PairLambdaArgs& args, T* lambda, int device, void* stream
   // A grid of a few waves on any card; the loop in the kernel takes the rest.
   const int64_t blocks = (pairs + kThreads - 1) / kThreads;
   const unsigned grid = unsigned(blocks < 65536 ? blocks : 65536);
-  pair_lambda_kernel<T><<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args, lambda);
-  check_launch("pair_lambda");
+  launch("pair_lambda", pair_lambda_kernel<T>, grid, kThreads, stream, args, lambda);
 }
 
 template void pair_lambda<float>(const PairLambdaArgs&, float*, int, void*);

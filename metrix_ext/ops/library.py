@@ -12,9 +12,9 @@ LIBRARY = torch.library.Library("metrix_ext", "DEF")
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 
 
-def kernel(name: str, dtype: torch.dtype) -> Callable[..., None]:
+def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
     """The native kernel of that name for float32 or float64."""
-    function: Callable[..., None] = getattr(native.lib(), f"{name}_{_SUFFIX[dtype]}")
+    function: Callable[..., Any] = getattr(native.lib(), f"{name}_{_SUFFIX[dtype]}")
     return function
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import backend, reference
 from ..beta import check_alpha, quantile_polynomial
+from . import cuda
 from .library import LIBRARY, kernel
 
 LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
@@ -59,11 +60,14 @@ def _fake(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torc
     return rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
 
 
-@torch.library.impl(LIBRARY, "pair_lambda", "CPU")
-def _cpu(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
+def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
+    if backend.choose(rows.device) == "triton":
+        from .triton import pair_lambda as kernels
+
+        return kernels.pair_lambda(seed, rows, columns, alpha, dtype)
     rows, columns = rows.contiguous(), columns.contiguous()
-    out = torch.empty((rows.shape[0], columns.shape[0]), dtype=dtype)
-    kernel("pair_lambda", dtype)(
+    out = rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
+    arguments = (
         seed.data_ptr(),
         rows.data_ptr(),
         rows.shape[0],
@@ -71,6 +75,13 @@ def _cpu(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch
         columns.shape[0],
         quantile_polynomial(alpha),
         out.data_ptr(),
-        torch.get_num_threads(),
     )
+    if rows.is_cuda:
+        cuda.kernel("pair_lambda", dtype)(*arguments, *cuda.place(rows))
+    else:
+        kernel("pair_lambda", dtype)(*arguments, torch.get_num_threads())
     return out
+
+
+for _device in ("CPU", "CUDA"):
+    LIBRARY.impl("pair_lambda", _pair_lambda, _device)

@@ -12,6 +12,7 @@ and with m = ds * s of a term the gradients are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from .. import backend, native, reference
 from ..formula import Rho
 from ..relations import Relations
+from . import cuda
 from .library import LIBRARY, kernel, register_autograd
 
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
@@ -155,8 +157,6 @@ def _problem(
     self_sqnorm: Tensor | None,
 ) -> tuple[Any, list[Tensor | None]]:
     """The native argument struct, and the contiguous tensors that it points into."""
-    if gram is not None and sqnorm is None:
-        sqnorm = gram.diagonal()
     tensors = [
         None if t is None else t.contiguous()
         for t in (similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask)
@@ -174,34 +174,58 @@ def _problem(
     return problem, tensors
 
 
-@torch.library.impl(LIBRARY, "pair_sums", "CPU")
-def _forward_cpu(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def _launch_cpu(name: str, similarity: Tensor, problem: Any, *addresses: int) -> None:
+    kernel(name, similarity.dtype)(problem, *addresses, torch.get_num_threads())
+
+
+def _native(device: torch.device) -> Callable[..., None]:
+    return cuda.launch_sums if device.type == "cuda" else _launch_cpu
+
+
+def _with_norms(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], bool]:
+    """The arguments with the squared norms that are the diagonal of the Gram matrix, and whether they are.
+
+    Taking them here instead of outside the op spares autograd a matrix of zeros.
+    """
+    *before, gram, sqnorm, self_similarity, self_sqnorm = args
+    implied = gram is not None and sqnorm is None
+    return (*before, gram, gram.diagonal().contiguous() if implied else sqnorm, self_similarity, self_sqnorm), implied
+
+
+def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    args, _ = _with_norms(args)
+    if backend.choose(similarity.device) == "triton":
+        from .triton import pair_sums as kernels
+
+        return kernels.pair_sums(similarity, *args)
     problem, _alive = _problem(similarity, *args)
     sums, rest = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
-    kernel("pair_sums", similarity.dtype)(problem, sums.data_ptr(), rest.data_ptr(), torch.get_num_threads())
+    _native(similarity.device)("pair_sums", similarity, problem, sums.data_ptr(), rest.data_ptr())
     return sums, rest
 
 
-@torch.library.impl(LIBRARY, "pair_sums_backward", "CPU")
-def _backward_cpu(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    problem, _alive = _problem(similarity, *args)
-    grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
-    gradients = _empty_gradients(similarity, *args)
-    gram, sqnorm = args[-4:-2]
-    sqnorm_gradient = gradients[2]
-    if gram is not None and sqnorm is None:
-        sqnorm_gradient = gram.new_empty(len(gram))
-    kernel("pair_sums_backward", similarity.dtype)(
-        problem,
-        sums.data_ptr(),
-        rest.data_ptr(),
-        grad_sums.data_ptr(),
-        *(g.data_ptr() for g in (*gradients[:2], sqnorm_gradient, *gradients[3:])),
-        torch.get_num_threads(),
-    )
-    if gram is not None and sqnorm is None:
-        gradients[1].diagonal().add_(sqnorm_gradient)
+def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    args, implied_norms = _with_norms(args)
+    if backend.choose(similarity.device) == "triton":
+        from .triton import pair_sums as kernels
+
+        gradients = kernels.pair_sums_backward(grad_sums, sums, rest, similarity, *args)
+    else:
+        problem, _alive = _problem(similarity, *args)
+        grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
+        gradients = _empty_gradients(similarity, *args)
+        addresses = (tensor.data_ptr() for tensor in (sums, rest, grad_sums, *gradients))
+        _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
+    if implied_norms:
+        of_similarity, of_gram, of_sqnorm, *of_self = gradients
+        of_gram.diagonal().add_(of_sqnorm)
+        gradients = (of_similarity, of_gram, of_sqnorm.new_empty(0), *of_self)
     return gradients
+
+
+for _device in ("CPU", "CUDA"):
+    LIBRARY.impl("pair_sums", _forward, _device)
+    LIBRARY.impl("pair_sums_backward", _gradients, _device)
 
 
 def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:

@@ -1,0 +1,158 @@
+"""What the kernels share: the formulas of a term of Eq. (7) and (9), and of their sums. Mirrors csrc/math.h.
+
+A tile is [rows, columns] of terms. Sums over rows stay within a thread, so each column keeps its own partial
+sum, a cell, until the end. A cell of exponentials is total * 2^shift, of linear terms the total, and in shift
+the number of terms that are not 0.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634074)
+LN_2 = tl.constexpr(0.69314718055994530942)
+SMALLEST_SQUARE = tl.constexpr(1e-24)  # the floor of torch.nn.functional.normalize, squared
+
+
+# ---- who is positive and negative for whom -----------------------------------------------------------------
+
+
+@triton.jit
+def span(positives, mask, a, n, POSITIVE: tl.constexpr):
+    """The columns among which all positives, or all negatives, of anchor a are: begin and end."""
+    begin = tl.full((), 0, tl.int64)
+    end = begin + n
+    if POSITIVE and mask is None:
+        begin = tl.load(positives + 2 * a)
+        end = tl.load(positives + 2 * a + 1)
+    return begin, end
+
+
+@triton.jit
+def is_member(positives, own, mask, a, column, inside, n, POSITIVE: tl.constexpr):
+    """Whether columns are positives, or negatives, of anchors. a and column broadcast; inside: it exists."""
+    if mask is not None:
+        label = tl.load(mask + a * n + column, mask=inside, other=0)
+        member = label == (1 if POSITIVE else -1)
+    else:
+        member = (tl.load(positives + 2 * a) <= column) & (column < tl.load(positives + 2 * a + 1))
+        member = inside & (member & (column != tl.load(own + a)) if POSITIVE else ~member)
+    return member
+
+
+# ---- one term ----------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def load_lambda(lam, at, used, ONE_LAMBDA: tl.constexpr):
+    """lambda of the pairs that are used, 0 elsewhere."""
+    return tl.where(used, tl.load(lam), 0) if ONE_LAMBDA else tl.load(lam + at, mask=used, other=0)
+
+
+@triton.jit
+def mixed_coefficients(lam, q_i, q_j, k_ij, RENORMALIZE: tl.constexpr):
+    """lambda / nu and (1 - lambda) / nu: s(a, mix_ij) is their combination of s(a, i) and s(a, j)."""
+    first, second = lam, 1 - lam
+    if RENORMALIZE:
+        square = first * first * q_i + second * second * q_j + 2 * first * second * k_ij
+        inverse = tl.rsqrt(tl.where(square < SMALLEST_SQUARE, SMALLEST_SQUARE, square))  # keeps a NaN
+        first *= inverse
+        second *= inverse
+    return first, second
+
+
+@triton.jit
+def load_rho(rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr, dtype: tl.constexpr):
+    """scale, shift and floor of a side from [6] float64; of an exponential one the scale is for base 2."""
+    scale = tl.load(rho + 3 * SIDE)
+    if EXPONENTIAL:
+        scale *= LOG2_E
+    return scale.to(dtype), tl.load(rho + 3 * SIDE + 1).to(dtype), tl.load(rho + 3 * SIDE + 2).to(dtype)
+
+
+# ---- sums --------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def empty_cells(COLUMNS: tl.constexpr, EXPONENTIAL: tl.constexpr, dtype: tl.constexpr):
+    nothing = tl.zeros((COLUMNS,), dtype)
+    return (nothing - float("inf") if EXPONENTIAL else nothing), nothing
+
+
+@triton.jit
+def add_terms(shift, total, s, weight, rho, EXPONENTIAL: tl.constexpr):
+    """Adds the terms weight * rho(s) of a tile to its columns' cells; without a weight s does not matter."""
+    scale, offset, floor = rho
+    if EXPONENTIAL:
+        # The difference is taken in one fused step, before scale blows the rounding of a product up.
+        top = tl.maximum(shift, tl.max(tl.where(weight > 0, scale * s, float("-inf")), 0))
+        base = tl.where(top == float("-inf"), 0, top)
+        terms = weight * tl.exp2(tl.where(weight > 0, scale * s - base[None, :], float("-inf")))
+        total = total * tl.exp2(shift - base) + tl.sum(terms, 0)
+        shift = top
+    else:
+        value = scale * s + offset
+        terms = weight * tl.where(value < floor, floor, value)
+        total += tl.sum(terms, 0)
+        shift += tl.sum((terms != 0).to(s.dtype), 0)
+    return shift, total
+
+
+@triton.jit
+def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
+    """One cell from many, in a fixed order."""
+    if EXPONENTIAL:
+        top = tl.max(shift, 0)
+        base = tl.where(top == float("-inf"), 0, top)
+        total *= tl.exp2(shift - base)
+        shift = top
+    else:
+        shift = tl.sum(shift, 0)
+    return shift, tl.sum(total, 0)
+
+
+@triton.jit
+def store_sum(sums, rest, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
+    """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took from it."""
+    if EXPONENTIAL:
+        log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 3 * SIDE + 1)
+        total = log_sum.to(total.dtype)
+        shift = tl.where(tl.abs(log_sum) < float("inf"), log_sum - total.to(tl.float64), 0).to(total.dtype)
+    tl.store(sums + 2 * index + SIDE, total)
+    tl.store(rest + 2 * index + SIDE, shift)
+
+
+# ---- gradients ---------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
+    """What slope needs of a side of anchor a: the sum's logarithm in base 2, and dE/d(sum) times scale.
+
+    The logarithm of an empty sum has no gradient, whatever comes from above.
+    """
+    log_sum = tl.load(sums + 2 * a + SIDE)
+    factor = tl.load(grad_sums + 2 * a + SIDE)
+    factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
+    if EXPONENTIAL:
+        empty = log_sum == float("-inf")
+        whole = log_sum.to(tl.float64) + tl.load(rest + 2 * a + SIDE).to(tl.float64) - tl.load(rho + 3 * SIDE + 1)
+        exponent = tl.where(empty, 0, whole * LOG2_E)
+        log_sum = exponent.to(log_sum.dtype)
+        # What its type cannot hold of the logarithm is one factor for the whole sum.
+        lost = (log_sum.to(tl.float64) - exponent).to(log_sum.dtype)
+        factor = tl.where(empty, 0, factor * tl.exp2(lost))
+    return log_sum, factor
+
+
+@triton.jit
+def slope(s, weight, rho, upstream, EXPONENTIAL: tl.constexpr):
+    """dE/ds of the terms of one side."""
+    scale, offset, floor = rho
+    log_sum, factor = upstream
+    if EXPONENTIAL:
+        share = weight * tl.exp2(tl.where(weight > 0, scale * s - log_sum, float("-inf")))
+    else:
+        share = tl.where(scale * s + offset <= floor, 0, weight)
+    return factor * share

@@ -1,0 +1,100 @@
+"""The CUDA kernels compiled by g++ against the headers beside this, as a module in the place of metrix_ext._C."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+import pytest
+import torch
+from torch import Tensor
+
+from metrix_ext import native
+from metrix_ext.ops import cuda
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+SOURCES = [
+    *(CSRC / "cuda" / name for name in ("pair_sums.cu", "pair_sums_backward.cu", "pair_lambda.cu")),
+    CSRC / "bindings.cpp",
+    HERE / "no_cpu.cpp",
+    HERE / "control.cpp",
+]
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-DMETRIX_CUDA", "-fno-gnu-unique", "-fvisibility=hidden", "-U_FORTIFY_SOURCE", '-DMETRIX_CUDA_ARCHITECTURES="emulated"', '-DMETRIX_COMPILER=""']
+TINY_BLOCKS = "-DMETRIX_TINY_BLOCKS"  # so that small problems take several blocks, strips and tiles
+
+
+class Device:
+    """A build of the emulated device, and its controls."""
+
+    def __init__(self, library: Path) -> None:
+        spec = importlib.util.spec_from_file_location("_C", library)
+        assert spec is not None
+        assert spec.loader is not None
+        self.module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.module)
+        self._controls = ctypes.CDLL(str(library))
+
+    def run_backwards(self, backwards: bool) -> None:
+        """Blocks and threads from last to first: what depends on their order shows."""
+        self._controls.emulation_set_reversed(int(backwards))
+
+    def launches(self) -> int:
+        return int(self._controls.emulation_launches())
+
+
+def build(*extra_flags: str) -> Path:
+    """The module; kept between runs for as long as its sources stay the same."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("the emulation needs g++")
+    includes = [str(HERE), pybind11.get_include(), sysconfig.get_path("include")]
+    command = [compiler, *FLAGS, *extra_flags, *(f"-I{path}" for path in includes)]
+    digest = hashlib.sha256(" ".join([*command, torch.__version__, sys.version]).encode())
+    for path in sorted([*CSRC.rglob("*.*"), *HERE.glob("*.*")]):
+        if path.suffix in (".h", ".cuh", ".cu", ".cpp"):
+            digest.update(path.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"metrix_emulation-{os.getuid()}" / digest.hexdigest()[:16]
+    library = folder / "_C.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        objects = [Path(scratch) / f"{source.name}.o" for source in SOURCES]
+        compilations = [
+            subprocess.Popen([*command, "-c", "-x", "c++", str(source), "-o", str(target)])
+            for source, target in zip(SOURCES, objects, strict=True)
+        ]
+        failed = [source.name for source, run in zip(SOURCES, compilations, strict=True) if run.wait() != 0]
+        assert not failed, f"the emulation does not compile: {failed}"
+        linked = Path(scratch) / "_C.so"
+        subprocess.run([compiler, "-shared", *map(str, objects), "-o", str(linked)], check=True)
+        os.replace(linked, library)
+    return library
+
+
+def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the ops on CPU tensors run on the emulated device, on memory that is NaN to begin with."""
+    pair_sums = sys.modules["metrix_ext.ops.pair_sums"]
+    new_empty, empty = Tensor.new_empty, torch.empty
+
+    def poisoned(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            return tensor.fill_(float("nan"))
+        return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
+
+    monkeypatch.setattr(native, "_module", device.module)
+    monkeypatch.setattr(cuda, "place", lambda tensor: (0, 0))
+    monkeypatch.setattr(pair_sums, "_native", lambda device: cuda.launch_sums)
+    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: poisoned(empty(*args, **kwargs)))
+    monkeypatch.setattr(Tensor, "new_empty", lambda self, *args, **kwargs: poisoned(new_empty(self, *args, **kwargs)))
