@@ -75,6 +75,7 @@ class ExponentialSums {
  public:
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
+  static constexpr int kBlocks = 5;  // of 128 threads on a multiprocessor: their share of the registers suffices
 
   __device__ __forceinline__ ExponentialSums() {
     METRIX_UNROLL
@@ -173,6 +174,7 @@ class LinearSums {
  public:
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
+  static constexpr int kBlocks = 4;
 
   __device__ __forceinline__ LinearSums() {
     METRIX_UNROLL
