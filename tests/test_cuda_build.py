@@ -1,4 +1,4 @@
-"""What the compiler says of the CUDA kernels: no warnings, no register spills, no local memory, on every architecture."""
+"""What the compiler says of the CUDA kernels on every architecture: no warnings, no spills, no local memory."""
 
 from __future__ import annotations
 

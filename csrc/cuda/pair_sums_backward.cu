@@ -133,6 +133,7 @@ int64_t pair_sums_backward_workspace(const PairSumsArgs<T>& args) {
 template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,
                         void* stream) {
+  check_sizes(args);
   const DeviceGuard guard(device);
   const Plan<T> plan(args, workspace);
   if (args.rho.exponential)
