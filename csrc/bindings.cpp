@@ -86,8 +86,7 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
 
 template <class T>
 metrix::PairSumsGradient<T> sums_gradient(Address sums, Address rest, Address grad_sums, Address similarity,
-                                          Address gram, Address sqnorm, Address self_similarity,
-                                          Address self_sqnorm) {
+                                          Address gram, Address sqnorm, Address self_similarity, Address self_sqnorm) {
   return {pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
           pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
 }
@@ -151,17 +150,16 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
         });
   m.def(("cuda_pair_sums_backward_workspace_" + suffix).c_str(),
         [](const Problem& problem) { return metrix::cuda::pair_sums_backward_workspace(sums_args<T>(problem)); });
-  m.def(("cuda_pair_sums_backward_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
-           Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device,
-           Address stream) {
-          const auto args = sums_args<T>(problem);
-          const auto gradient =
-              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
-          py::gil_scoped_release release;
-          metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device,
-                                              pointer<void>(stream));
-        });
+  m.def(
+      ("cuda_pair_sums_backward_" + suffix).c_str(),
+      [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
+         Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device, Address stream) {
+        const auto args = sums_args<T>(problem);
+        const auto gradient =
+            sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+        py::gil_scoped_release release;
+        metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
+      });
 }
 #endif
 

@@ -86,8 +86,7 @@ int64_t pair_sums_backward_workspace(const PairSumsArgs<T>& args);
 
 // Throw std::runtime_error if a launch fails. Nothing is allocated and nothing waits, so a graph can capture them.
 template <class T>
-void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, int device,
-               void* stream);
+void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, int device, void* stream);
 
 template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,

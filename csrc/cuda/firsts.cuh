@@ -12,6 +12,8 @@ constexpr int kAnchorsPerBlock = sizeof(T) == 4 ? 8 : 4;
 
 constexpr int kFirsts = kWarp;  // packed by one vote of a warp
 
+constexpr unsigned kNobody = ~0u;  // all anchors of a block go without a candidate
+
 template <int kAnchors>
 struct AnchorBlock {
   int anchor[kAnchors];  // -1 where the group ends before the block does
@@ -47,6 +49,7 @@ struct Firsts {
   alignas(16) T similarity[kFirsts][kAnchors];  // 0 where the anchor goes without
   T sqnorm[kFirsts];
   int column[kFirsts];
+  int64_t row[kFirsts];  // where its row of a matrix of pairs begins
   unsigned without[kFirsts];
   int count;
 
@@ -62,6 +65,7 @@ struct Firsts {
       if (is_first) {
         const int at = __popc(votes & ((1u << threadIdx.x) - 1));
         column[at] = candidate;
+        row[at] = candidate * args.examples;
         without[at] = block.without(candidate);
         sqnorm[at] = args.renormalize ? args.sqnorm[candidate] : T(0);
       }
@@ -77,6 +81,27 @@ struct Firsts {
       if (!(s - s == T(0))) block.is_bad[a] = 1;
     }
     __syncthreads();
+  }
+};
+
+// One thread's column j for the anchors of a block. Where it is no candidate, it stands for the first column, whose
+// terms nobody uses.
+template <class T, int kAnchors>
+struct Second {
+  int column;
+  unsigned without;
+  T sqnorm;
+  T similarity[kAnchors];
+
+  __device__ __forceinline__ void load(const PairSumsArgs<T>& args, const Candidates<T>& candidates,
+                                       const AnchorBlock<kAnchors>& block, int64_t at) {
+    const bool is_candidate = at < args.examples && candidates.contains(int(at));
+    column = is_candidate ? int(at) : 0;
+    without = is_candidate ? block.without(column) : kNobody;
+    sqnorm = args.renormalize ? args.sqnorm[column] : T(0);
+    METRIX_UNROLL
+    for (int a = 0; a < kAnchors; ++a)
+      similarity[a] = without >> a & 1 ? T(0) : args.similarity[block.anchor[a] * args.examples + column];
   }
 };
 

@@ -17,10 +17,9 @@ struct PairData {
   T lambda, gram;
 };
 
-// By (first, second), or for the sets with the anchor by (anchor, second).
+// From the matrices by (first, second), or for the sets with the anchor by (anchor, second).
 template <class T>
-__device__ __forceinline__ PairData<T> load_pair(const PairSumsArgs<T>& args, int64_t row, int64_t column) {
-  const int64_t at = row * args.examples + column;
+__device__ __forceinline__ PairData<T> load_pair(const PairSumsArgs<T>& args, int64_t at) {
   return {args.lambda[args.lambda_is_scalar ? 0 : at], args.renormalize ? args.gram[at] : T(0)};
 }
 

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kNormThreads)
         const T moment = *at;
         // Pairs that nobody uses have the moment 0, and their norm may be anything.
         if (moment != T(0)) {
-          const Mix<T> m = mix(args, Sides::kBoth, load_pair(args, row, column), row_sqnorm[row], sqnorm);
+          const Mix<T> m = mix(args, Sides::kBoth, load_pair(args, row * n + column), row_sqnorm[row], sqnorm);
           *at = -moment * m.first * m.second;
           row_term = T(-0.5) * moment * m.first * m.first;
           column_sum += T(-0.5) * moment * m.second * m.second;

@@ -47,13 +47,32 @@ __device__ __forceinline__ T warp_sums(T (&values)[kValues]) {
   return values[0];
 }
 
-// ds of one pair for each anchor.
+// Where the terms of one pair add to, for each anchor.
+template <class T, int kAnchors>
+struct PairGradients {
+  T (&first)[kAnchors];
+  T (&second)[kAnchors];
+  T moment;
+};
+
+template <bool kSkips, class Slope, int a, class T, int kAnchors>
+__device__ __forceinline__ void add_term(const Scales<T>& rho, const Mix<T>& m, const T (&similarity)[kAnchors],
+                                         const Second<T, kAnchors>& second, const AnchorTerms<T> (&terms)[kAnchors],
+                                         unsigned without, PairGradients<T, kAnchors>& to) {
+  const T s = mixed_similarity(m.first, m.second, similarity[a], second.similarity[a]);
+  T ds = Slope::template of_term<kSkips, a>(rho, s, m.weight, terms[a]);
+  if (kSkips && (without >> a & 1)) ds = T(0);
+  to.first[a] += ds * m.first;
+  to.second[a] += ds * m.second;
+  to.moment += ds * s;
+}
+
 template <bool kSkips, class Slope, class T, int kAnchors, int... a>
-__device__ __forceinline__ void slopes_of_pair(const Scales<T>& rho, const T (&s)[kAnchors], const T (&weight)[2],
-                                               const AnchorTerms<T> (&terms)[kAnchors], unsigned without,
-                                               T (&ds)[kAnchors], std::integer_sequence<int, a...>) {
-  ((ds[a] = Slope::template of_term<kSkips, a>(rho, s[a], weight, terms[a])), ...);
-  if (kSkips) ((ds[a] = without >> a & 1 ? T(0) : ds[a]), ...);
+__device__ __forceinline__ void add_terms(const Scales<T>& rho, const Mix<T>& m, const T (&similarity)[kAnchors],
+                                          const Second<T, kAnchors>& second, const AnchorTerms<T> (&terms)[kAnchors],
+                                          unsigned without, PairGradients<T, kAnchors>& to,
+                                          std::integer_sequence<int, a...>) {
+  (add_term<kSkips, Slope, a>(rho, m, similarity, second, terms, without, to), ...);
 }
 
 // Block x owns the anchors of some places, block y some columns j; y has a matrix of gradients of its own, which
@@ -103,47 +122,41 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
           Second<T, kAnchors> second[kColumns];
           PairData<T> next[kColumns] = {};
           T second_gradients[kColumns][kAnchors];
+          bool is_idle = true;
           METRIX_UNROLL
           for (int c = 0; c < kColumns; ++c) {
             second[c].load(args, second_candidates, block, strip * width + c * blockDim.x + threadIdx.x);
-            if (second[c].is_candidate && firsts.count > 0)
-              next[c] = load_pair(args, firsts.column[0], second[c].column);
+            is_idle = is_idle && second[c].without == kNobody;
+            if (firsts.count > 0) next[c] = load_pair(args, firsts.row[0] + second[c].column);
             METRIX_UNROLL
             for (int a = 0; a < kAnchors; ++a) second_gradients[c][a] = T(0);
           }
+          if (__all_sync(kAllLanes, is_idle)) continue;
           for (int p = 0; p < firsts.count; ++p) {
-            const int column = firsts.column[p];
-            T first_gradient[kAnchors];
-            METRIX_UNROLL
-            for (int a = 0; a < kAnchors; ++a) first_gradient[a] = T(0);
+            unsigned without[kColumns];
+            bool is_over = set.unordered;  // firsts ascend: none of the rest comes before these seconds
             METRIX_UNROLL
             for (int c = 0; c < kColumns; ++c) {
-              if (!second[c].is_candidate) continue;
+              const bool is_pair = !set.unordered || second[c].column > firsts.column[p];
+              without[c] = is_pair ? firsts.without[p] | second[c].without : kNobody;
+              is_over = is_over && !is_pair;
+            }
+            if (set.unordered && __all_sync(kAllLanes, is_over)) break;
+            T first_gradient[kAnchors] = {};
+            METRIX_UNROLL
+            for (int c = 0; c < kColumns; ++c) {
               const PairData<T> pair = next[c];
-              if (p + 1 < firsts.count) next[c] = load_pair(args, firsts.column[p + 1], second[c].column);
-              if (set.unordered && second[c].column <= column) continue;
+              if (p + 1 < firsts.count) next[c] = load_pair(args, firsts.row[p + 1] + second[c].column);
               const Mix<T> m = mix(args, Slope::kSides, pair, firsts.sqnorm[p], second[c].sqnorm);
-              T s[kAnchors], ds[kAnchors];
-              METRIX_UNROLL
-              for (int a = 0; a < kAnchors; ++a)
-                s[a] = mixed_similarity(m.first, m.second, firsts.similarity[p][a], second[c].similarity[a]);
-              const unsigned without = firsts.without[p] | second[c].without;
-              if (without != 0 || !Slope::is_safe(m.weight))
-                slopes_of_pair<true, Slope>(rho, s, m.weight, terms, without, ds,
-                                            std::make_integer_sequence<int, kAnchors>{});
+              PairGradients<T, kAnchors> to{first_gradient, second_gradients[c], T(0)};
+              constexpr std::make_integer_sequence<int, kAnchors> kEach{};
+              if (without[c] != 0 || !Slope::is_safe(m.weight))
+                add_terms<true, Slope>(rho, m, firsts.similarity[p], second[c], terms, without[c], to, kEach);
               else
-                slopes_of_pair<false, Slope>(rho, s, m.weight, terms, 0, ds,
-                                             std::make_integer_sequence<int, kAnchors>{});
-              T moment = T(0);
-              METRIX_UNROLL
-              for (int a = 0; a < kAnchors; ++a) {
-                first_gradient[a] += ds[a] * m.first;
-                second_gradients[c][a] += ds[a] * m.second;
-                moment += ds[a] * s[a];
-              }
-              if (moments != nullptr) {
-                T* const at = moments + column * n + second[c].column;
-                *at = place == leader ? moment : *at + moment;
+                add_terms<false, Slope>(rho, m, firsts.similarity[p], second[c], terms, 0, to, kEach);
+              if (moments != nullptr && without[c] != kNobody) {
+                T* const at = moments + (firsts.row[p] + second[c].column);
+                *at = place == leader ? to.moment : *at + to.moment;
               }
             }
             const T of_warp = warp_sums(first_gradient);
@@ -151,7 +164,7 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
           }
           METRIX_UNROLL
           for (int c = 0; c < kColumns; ++c) {
-            if (!second[c].is_candidate) continue;
+            if (second[c].without == kNobody) continue;
             METRIX_UNROLL
             for (int a = 0; a < kAnchors; ++a) {
               if (block.anchor[a] < 0) continue;
@@ -177,7 +190,7 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
 // The moments of a row of pairs where anchors of several groups use it (neg-neg, masks): block x owns the first i,
 // block y some columns j, and all anchors that have i among their firsts pass by.
 template <class T, class Slope>
-__global__ void __launch_bounds__(kPairThreads, kPairBlocks)
+__global__ void __launch_bounds__(kPairThreads, 5)
     pair_moments(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsGradient<T> gradient, T* moments) {
   __shared__ AnchorTerms<T> terms[kWarp];
   __shared__ T similarity[kWarp];
@@ -190,7 +203,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
   const bool is_column = j < n && (!set.unordered || i < j);
   Mix<T> m{};
   if (is_column)
-    m = mix(args, Slope::kSides, load_pair(args, i, j), args.renormalize ? args.sqnorm[i] : T(0),
+    m = mix(args, Slope::kSides, load_pair(args, i * n + j), args.renormalize ? args.sqnorm[i] : T(0),
             args.renormalize ? args.sqnorm[j] : T(0));
   T moment = T(0);
   for (int64_t from = 0; from < args.anchors; from += kWarp) {

@@ -79,6 +79,7 @@ int64_t pair_sums_workspace(const PairSumsArgs<T>& args) {
 template <class T>
 void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, int device,
                void* stream) {
+  check_sizes(args);
   if (args.anchors == 0) return;
   const DeviceGuard guard(device);
   if (args.rho.exponential)

@@ -63,8 +63,7 @@ unsigned blocks_over(int64_t elements) {
 }
 
 template <class T, int kAnchors, class Slope>
-void launch_pairs(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan,
-                  void* stream) {
+void launch_pairs(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
   if (args.anchors > 0)
     launch("pair_sums_backward", pair_gradients<T, kAnchors, Slope>, dim3(plan.blocks, plan.strips), plan.threads,
            stream, args, Scales<T>(args.rho), gradient, plan.groups,
@@ -133,6 +132,7 @@ int64_t pair_sums_backward_workspace(const PairSumsArgs<T>& args) {
 template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,
                         void* stream) {
+  check_sizes(args);
   const DeviceGuard guard(device);
   const Plan<T> plan(args, workspace);
   if (args.rho.exponential)
@@ -143,8 +143,7 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
 
 template int64_t pair_sums_backward_workspace<float>(const PairSumsArgs<float>&);
 template int64_t pair_sums_backward_workspace<double>(const PairSumsArgs<double>&);
-template void pair_sums_backward<float>(const PairSumsArgs<float>&, const PairSumsGradient<float>&, void*, int,
-                                        void*);
+template void pair_sums_backward<float>(const PairSumsArgs<float>&, const PairSumsGradient<float>&, void*, int, void*);
 template void pair_sums_backward<double>(const PairSumsArgs<double>&, const PairSumsGradient<double>&, void*, int,
                                          void*);
 

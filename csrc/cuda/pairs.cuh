@@ -13,33 +13,10 @@ constexpr int kPairThreads = 32;
 #else
 constexpr int kPairThreads = 128;
 #endif
-constexpr int kPairBlocks = 5;  // on a multiprocessor: the registers of a thread that go with it suffice
-
-// One thread's column j for the anchors of a block.
-template <class T, int kAnchors>
-struct Second {
-  int column;
-  bool is_candidate;
-  unsigned without;
-  T sqnorm;
-  T similarity[kAnchors];
-
-  __device__ __forceinline__ void load(const PairSumsArgs<T>& args, const Candidates<T>& candidates,
-                                       const AnchorBlock<kAnchors>& block, int64_t at) {
-    is_candidate = at < args.examples && candidates.contains(int(at));
-    column = is_candidate ? int(at) : -1;  // never above a first where only i < j counts
-    without = is_candidate ? block.without(column) : 0;
-    sqnorm = is_candidate && args.renormalize ? args.sqnorm[column] : T(0);
-    METRIX_UNROLL
-    for (int a = 0; a < kAnchors; ++a)
-      similarity[a] =
-          is_candidate && !(without >> a & 1) ? args.similarity[block.anchor[a] * args.examples + column] : T(0);
-  }
-};
 
 // Partial sums lie by strip, anchor and side; without them this block's is the whole sum.
 template <class T, class Sums>
-__global__ void __launch_bounds__(kPairThreads, kPairBlocks)
+__global__ void __launch_bounds__(kPairThreads, Sums::kBlocks)
     sum_pairs(const PairSumsArgs<T> args, const Scales<T> rho, const Groups groups, Cell<T>* partial,
               const PairSumsOutput<T> output) {
   constexpr int kAnchors = Sums::kSize;
@@ -63,14 +40,14 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
       for (int64_t strip = blockIdx.y; strip * blockDim.x < args.examples; strip += gridDim.y) {
         Second<T, kAnchors> second;
         second.load(args, second_candidates, block, strip * blockDim.x + threadIdx.x);
-        if (!second.is_candidate) continue;
+        if (second.without == kNobody) continue;
         METRIX_UNROLL
         for (int a = 0; a < kAnchors; ++a)
           if (!(second.similarity[a] - second.similarity[a] == T(0))) block.is_bad[a] = 1;
-        PairData<T> next = load_pair(args, firsts.column[0], second.column);
+        PairData<T> next = load_pair(args, firsts.row[0] + second.column);
         for (int p = 0; p < firsts.count; ++p) {
           const PairData<T> pair = next;
-          if (p + 1 < firsts.count) next = load_pair(args, firsts.column[p + 1], second.column);
+          if (p + 1 < firsts.count) next = load_pair(args, firsts.row[p + 1] + second.column);
           if (set.unordered && second.column <= firsts.column[p]) break;  // firsts ascend
           const Mix<T> m = mix(args, Sums::kSides, pair, firsts.sqnorm[p], second.sqnorm);
           T s[kAnchors];

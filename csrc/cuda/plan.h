@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <stdexcept>
 
 #include "../pair_sums.h"
 
@@ -18,6 +20,14 @@ inline int threads_for(int64_t columns, int limit) {
 
 inline bool is_within_examples(Pairs pairs) {
   return pairs == Pairs::kPosNeg || pairs == Pairs::kPosPos || pairs == Pairs::kNegNeg;
+}
+
+// Anchors and columns are counted in int on the device, elements of matrices in int64_t.
+template <class T>
+void check_sizes(const PairSumsArgs<T>& args) {
+  constexpr int64_t kMost = std::numeric_limits<int>::max() - 1024;
+  if (args.anchors > kMost || args.examples > kMost)
+    throw std::invalid_argument("metrix_ext, CUDA: anchors and examples must each be fewer than 2^31 - 1024");
 }
 
 // Hands out pieces of the workspace; without one it only counts.

@@ -35,8 +35,8 @@ __device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const
   }
   if (is_self || !Candidates<T>(args, anchor, set.second_positive).contains(column)) return false;
   const T own = args.self_similarity[anchor];
-  term.mix = mix(args, set.sides, load_pair(args, anchor, column), args.renormalize ? args.self_sqnorm[anchor] : T(0),
-                 args.renormalize ? args.sqnorm[column] : T(0));
+  term.mix = mix(args, set.sides, load_pair(args, anchor * args.examples + column),
+                 args.renormalize ? args.self_sqnorm[anchor] : T(0), args.renormalize ? args.sqnorm[column] : T(0));
   if (set.sides == Sides::kPositive) term.mix.weight[1] = T(0);
   term.s = mixed_similarity(term.mix.first, term.mix.second, own, s);
   term.is_finite = s - s == T(0) && own - own == T(0);

@@ -75,6 +75,7 @@ class ExponentialSums {
  public:
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
+  static constexpr int kBlocks = 5;  // of 128 threads on a multiprocessor: their share of the registers suffices
 
   __device__ __forceinline__ ExponentialSums() {
     METRIX_UNROLL
@@ -109,8 +110,7 @@ class ExponentialSums {
         if (!takes(sides, side)) continue;
         METRIX_UNROLL
         for (int a = 0; a < kAnchors; ++a)
-          raise(rho.exponent[side], s[a], weight[side] > T(0), minus_shift_[side][a], sum_[side][a],
-                exponent[side][a]);
+          raise(rho.exponent[side], s[a], weight[side] > T(0), minus_shift_[side][a], sum_[side][a], exponent[side][a]);
       }
     }
     accumulate(exponent, weight, std::make_integer_sequence<int, kAnchors>{});
@@ -173,6 +173,7 @@ class LinearSums {
  public:
   static constexpr int kSize = kAnchors;
   static constexpr Sides kSides = sides;
+  static constexpr int kBlocks = 4;
 
   __device__ __forceinline__ LinearSums() {
     METRIX_UNROLL

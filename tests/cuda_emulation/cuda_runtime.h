@@ -214,3 +214,13 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+inline bool __all_sync(unsigned, bool predicate) {
+  emulation::enter_exchange(predicate);
+  bool all = true;
+  const int first = emulation::current / emulation::kWarpSize * emulation::kWarpSize;
+  for (int lane = 0; lane < emulation::kWarpSize && first + lane < int(blockDim.x); ++lane)
+    all = all && emulation::exchanged_value<bool>(lane);
+  emulation::leave_exchange();
+  return all;
+}

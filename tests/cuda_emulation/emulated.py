@@ -30,7 +30,12 @@ SOURCES = [
     HERE / "no_cpu.cpp",
     HERE / "control.cpp",
 ]
-FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-DMETRIX_CUDA", "-fno-gnu-unique", "-fvisibility=hidden", "-U_FORTIFY_SOURCE", '-DMETRIX_CUDA_ARCHITECTURES="emulated"', '-DMETRIX_COMPILER=""']
+FLAGS = [
+    *("-std=c++20", "-O1", "-fPIC", "-w", "-fvisibility=hidden"),
+    "-fno-gnu-unique",  # two builds in one process must not share the variables of their kernels
+    "-U_FORTIFY_SOURCE",  # it takes a jump from fiber to fiber for an error
+    *("-DMETRIX_CUDA", '-DMETRIX_CUDA_ARCHITECTURES="emulated"', '-DMETRIX_COMPILER=""'),
+]
 TINY_BLOCKS = "-DMETRIX_TINY_BLOCKS"  # so that small problems take several blocks, strips and tiles
 
 

@@ -3,6 +3,7 @@
 
 #include "../../csrc/cpu/rows.h"
 #include "../../csrc/pair_sums.h"
+#include "../../csrc/unit_rows.h"
 
 namespace metrix::cpu {
 
@@ -23,11 +24,27 @@ void pair_sums_backward(const PairSumsArgs<T>&, const PairSumsGradient<T>&, int)
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
+template <class T>
+void unit_rows(const UnitRowsArgs<T>&, const T*, T*, T*, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void unit_rows_backward(const UnitRowsArgs<T>&, const T*, const T*, const T*, T*, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
 template void pair_lambda<float>(const PairLambdaArgs&, float*, int);
 template void pair_lambda<double>(const PairLambdaArgs&, double*, int);
 template void pair_sums<float>(const PairSumsArgs<float>&, const PairSumsOutput<float>&, int);
 template void pair_sums<double>(const PairSumsArgs<double>&, const PairSumsOutput<double>&, int);
 template void pair_sums_backward<float>(const PairSumsArgs<float>&, const PairSumsGradient<float>&, int);
 template void pair_sums_backward<double>(const PairSumsArgs<double>&, const PairSumsGradient<double>&, int);
+template void unit_rows<float>(const UnitRowsArgs<float>&, const float*, float*, float*, int);
+template void unit_rows<double>(const UnitRowsArgs<double>&, const double*, double*, double*, int);
+template void unit_rows_backward<float>(const UnitRowsArgs<float>&, const float*, const float*, const float*, float*,
+                                        int);
+template void unit_rows_backward<double>(const UnitRowsArgs<double>&, const double*, const double*, const double*,
+                                         double*, int);
 
 }  // namespace metrix::cpu

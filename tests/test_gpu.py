@@ -1,0 +1,217 @@
+"""The CUDA kernels on a device: the grid of the other backends, and what only a device can show."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from problems import CASES, CLASS_SIZES, make_problem
+from torch import Tensor
+
+import metrix_ext as mx
+from metrix_ext import backend, native, reference
+from metrix_ext.ops import pair_lambda, pair_sums
+from metrix_ext.ops.pair_sums import PAIR_SETS
+
+ALL_SETS = ("clean", *PAIR_SETS)
+
+pytestmark = pytest.mark.skipif(backend.why_not("cuda") is not None, reason=str(backend.why_not("cuda")))
+
+
+@pytest.fixture(autouse=True)
+def cuda_backend():
+    with mx.use_backend("cuda"):
+        yield
+
+
+def on(device: str, arguments: dict[str, object]) -> dict[str, object]:
+    """The arguments of pair_sums on a device, as leaves."""
+    moved = {}
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.detach().to(device).requires_grad_(value.requires_grad)
+        elif name == "relations":
+            mask = None if value.mask is None else value.mask.to(device)
+            moved[name] = type(value)(value.positives.to(device), value.self_index.to(device), mask)
+        else:
+            moved[name] = value
+    return moved
+
+
+def evaluate(arguments: dict[str, object], function=pair_sums) -> dict[str, Tensor]:
+    """Sums, counts, and the gradients under an upstream gradient that differs from anchor to anchor."""
+    sums, nonzero = function(**arguments)
+    weights = torch.linspace(0.5, 2.0, sums.numel(), dtype=sums.dtype, device=sums.device).reshape(sums.shape)
+    finite = torch.where(sums.detach().isfinite(), sums, torch.zeros_like(sums))
+    (finite * weights).sum().backward()
+    results = {"sums": sums.detach()}
+    if not arguments["rho"][0].exponential:
+        results["nonzero"] = nonzero
+    for name, value in arguments.items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            results[f"gradient of {name}"] = torch.zeros_like(value) if value.grad is None else value.grad
+    return results
+
+
+def error(actual: Tensor, expected: Tensor) -> float:
+    actual, expected = actual.double().cpu(), expected.double().cpu()
+    if actual.isnan().any() or not torch.equal(actual.isinf(), expected.isinf()):
+        return float("inf")
+    finite = expected.isfinite()
+    return float((actual - expected)[finite].norm() / (1e-12 + expected[finite].norm()))
+
+
+def check(problem, device: str = "cuda", dtypes=(torch.float64, torch.float32)) -> None:
+    truth = evaluate(problem.arguments(grad=True), reference.pair_sums)
+    for dtype in dtypes:
+        plain = evaluate(problem.arguments(dtype, grad=True), reference.pair_sums)
+        results = evaluate(on(device, problem.arguments(dtype, grad=True)))
+        again = evaluate(on(device, problem.arguments(dtype, grad=True)))
+        for name, expected in truth.items():
+            allowed = 1e-11 if dtype == torch.float64 else 2e-5 + error(plain[name], expected)
+            assert error(results[name], expected) <= allowed, f"{name}, {dtype}"
+            assert torch.equal(results[name], again[name]), f"{name}, {dtype}: other bits the second time"
+
+
+@pytest.mark.parametrize(("pairs", "rho", "layout", "masked"), CASES)
+def test_values_and_gradients(pairs: str, rho: str, layout: str, masked: bool) -> None:
+    for renormalize in (False,) if pairs == "clean" else (False, True):
+        for scalar_lambda, proxies in ((False, False), (True, False), (False, True)):
+            check(make_problem(pairs, rho, layout, masked, renormalize, scalar_lambda, proxies, seed=3))
+
+
+@pytest.mark.parametrize("pairs", ALL_SETS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_several_blocks_and_strips(pairs: str, masked: bool) -> None:
+    CLASS_SIZES["blocks"] = (150, *[1, 2, 7, 40] * 7)
+    check(make_problem(pairs, "exp", "blocks", masked, pairs != "clean", dim=16), dtypes=[torch.float32])
+
+
+@pytest.mark.parametrize("pairs", ALL_SETS)
+def test_gradcheck(pairs: str) -> None:
+    arguments = on("cuda", make_problem(pairs, "nca").arguments(grad=True))
+    names = [n for n, t in arguments.items() if isinstance(t, Tensor) and t.requires_grad]
+
+    def sums(*tensors: Tensor) -> Tensor:
+        out = pair_sums(**{**arguments, **dict(zip(names, tensors, strict=True))})[0]
+        return torch.where(out.isfinite(), out, torch.zeros_like(out))
+
+    assert torch.autograd.gradcheck(sums, [arguments[n] for n in names])
+
+
+def test_lambda_has_the_bits_of_the_cpu() -> None:
+    ids = torch.cat((torch.randperm(300), torch.tensor([2**31, 2**40])))
+    for dtype in (torch.float32, torch.float64):
+        on_device = pair_lambda(9, ids.cuda(), ids.cuda(), 2.0, dtype).cpu()
+        with mx.use_backend("cpu"):
+            on_cpu = pair_lambda(9, ids, ids, 2.0, dtype)
+        assert (on_device - on_cpu).abs().max() <= torch.finfo(dtype).eps
+
+
+def step(arguments: dict[str, object]) -> Tensor:
+    """A graph can hold this: no synchronisation, gradients into tensors that stay."""
+    sums, _ = pair_sums(**arguments)
+    torch.logaddexp(sums, torch.zeros_like(sums)).sum().backward()
+    return sums
+
+
+@pytest.mark.parametrize("pairs", ALL_SETS)
+def test_runs_on_the_current_stream(pairs: str) -> None:
+    problem = make_problem(pairs, "exp", "wide", renormalize=pairs != "clean")
+    expected = step(on("cuda", problem.arguments(torch.float32, grad=True))).detach()
+    arguments = on("cuda", problem.arguments(torch.float32, grad=True))
+    right = arguments["similarity"].detach().clone()
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        arguments["similarity"].detach().fill_(float("nan"))
+        torch.cuda._sleep(50_000_000)  # what runs on another stream sees the NaN
+        arguments["similarity"].detach().copy_(right)
+        sums = step(arguments).detach()
+    stream.synchronize()
+    assert torch.equal(sums, expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("pairs", ALL_SETS)
+def test_cuda_graph(pairs: str, masked: bool) -> None:
+    options = {"layout": "wide", "masked": masked, "renormalize": pairs != "clean"}
+    arguments = on("cuda", make_problem(pairs, "exp", seed=1, **options).arguments(torch.float32, grad=True))
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step(arguments)
+    torch.cuda.current_stream().wait_stream(side)
+    arguments["similarity"].grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        sums = step(arguments)
+    # Other numbers and other classes in the same memory.
+    other = on("cuda", make_problem(pairs, "exp", seed=2, **options).arguments(torch.float32, grad=True))
+    expected = step(other)
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            value.detach().copy_(other[name].detach())
+    if masked:
+        arguments["relations"].mask.copy_(other["relations"].mask)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(sums, expected)
+    assert torch.equal(arguments["similarity"].grad, other["similarity"].grad)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one device only")
+@pytest.mark.parametrize("pairs", ALL_SETS)
+def test_another_device_than_the_current_one(pairs: str) -> None:
+    with torch.cuda.device(0):
+        check(make_problem(pairs), device="cuda:1")
+        assert torch.cuda.current_device() == 0
+
+
+@pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg", "pos-pos"])
+def test_large_batch_agrees_with_double_precision_and_keeps_its_memory(pairs: str) -> None:
+    CLASS_SIZES["batch of 2048"] = (32,) * 64
+    problem = make_problem(pairs, "exp", "batch of 2048", renormalize=pairs != "clean", dim=64)
+    double = evaluate(on("cuda", problem.arguments(grad=True)))
+    single = evaluate(on("cuda", problem.arguments(torch.float32, grad=True)))
+    for name, expected in double.items():
+        assert error(single[name], expected) < 1e-4, name
+    arguments = on("cuda", problem.arguments(torch.float32, grad=True))
+    used = []
+    for _ in range(4):
+        step(arguments)
+        torch.cuda.synchronize()
+        used.append(torch.cuda.memory_allocated())
+    assert used[1] == used[-1]
+
+
+def test_what_cannot_be_launched_is_an_exception() -> None:
+    lib = native.lib()
+    problem = lib.Problem(1, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, *[0] * 9)
+    with pytest.raises(RuntimeError, match="metrix_ext, CUDA, cudaSetDevice"):
+        lib.cuda_pair_sums_f32(problem, 0, 0, 0, torch.cuda.device_count(), 0)
+    torch.zeros(1, device="cuda").add_(1)  # the device still works
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("compute-sanitizer") is None, reason="there is no compute-sanitizer on PATH")
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck"])
+def test_compute_sanitizer(tool: str) -> None:
+    tests = Path(__file__)
+    command = ["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", sys.executable, "-m", "pytest", "-q"]
+    selection = f"{tests}::test_values_and_gradients[pos-neg-exp-ragged-False]"
+    others = [selection.replace("pos-neg", name) for name in ("clean", "anc-neg", "neg-neg")]
+    environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    done = subprocess.run(
+        [*command, selection, *others, selection.replace("False", "True")],
+        env=environment,
+        cwd=tests.parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
