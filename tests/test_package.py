@@ -80,7 +80,6 @@ def test_a_build_that_cannot_work_says_so_in_one_line(variables: dict[str, str],
     assert message in done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_sdist_and_wheel(tmp_path: Path) -> None:
     """An sdist holds all that the build needs; the wheel from it works away from the checkout, built without CUDA."""
     pytest.importorskip("build")
@@ -111,7 +110,6 @@ def test_sdist_and_wheel(tmp_path: Path) -> None:
     assert "fine" in done.stdout
 
 
-@pytest.mark.slow
 def test_the_same_object_runs_under_the_cpu_build_of_torch(tmp_path: Path) -> None:
     """Built once, without torch, it passes the tests of the ops beside another build of torch."""
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]

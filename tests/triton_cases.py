@@ -125,7 +125,8 @@ def problem(
         rows = sources if pairs.startswith("anc-") else examples
         made.optional[0] = torch.rand(1 if one_lambda else (len(rows), n), dtype=torch.float64)
         if renormalize:
-            made.optional[1:3] = rows @ examples.T, examples.square().sum(1)
+            made.optional[1] = rows @ examples.T
+            made.optional[2] = examples.square().sum(1) if pairs.startswith("anc-") else None
         if pairs.startswith("anc-"):
             made.optional[3] = sources.square().sum(1) * 0.9
             made.optional[4] = sources.square().sum(1) if renormalize else None

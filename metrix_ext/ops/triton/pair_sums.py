@@ -59,7 +59,6 @@ def pair_sums_backward(
     d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm = (
         empty(0) if t is None else empty(*t.shape) for t in (gram, sqnorm, *own_row)
     )
-    sqnorm_is_diagonal = gram is not None and args[-3] is None
     with on_device(similarity):
         if variant["PAIRS"] in PRODUCTS:
             # Examples that are in no pair of an anchor are left out by the kernels.
@@ -92,9 +91,6 @@ def pair_sums_backward(
                 )
             if gram is not None:
                 d_sqnorm = of_anchors.sum(0)
-    if sqnorm_is_diagonal:
-        d_gram.diagonal().add_(d_sqnorm)
-        d_sqnorm = empty(0)
     return d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm
 
 
@@ -114,8 +110,6 @@ def _arguments(
 ) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...], dict[str, Any]]:
     """The tensors that all kernels take, those of anchors as sources, and what a kernel is compiled for."""
     table = constants(tuple(rho), similarity.device)
-    if gram is not None and sqnorm is None:
-        sqnorm = gram.diagonal()
     tensors = similarity, positives, self_index, mask, table, lam, gram, sqnorm
     own_row = self_similarity, self_sqnorm
     rows, columns = PRODUCT_TILE if pairs in PRODUCTS else ROW_TILE
