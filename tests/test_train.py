@@ -604,7 +604,10 @@ def test_a_signal_leaves_a_checkpoint(torchvision, archive, tmp_path, number):
     assert err.count("\n") == 1
     assert not (tmp_path / "summary.json").exists()
     stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert stored["epoch"] == len(metrics.read_text().splitlines()) >= 1
+    measured = len(metrics.read_text().splitlines())
+    assert measured >= 1
+    # The signal may come after an epoch was trained and before it was measured.
+    assert stored["epoch"] in (measured, measured + 1)
 
 
 LOSSES_AND_MIXES = [
