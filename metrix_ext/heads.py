@@ -50,12 +50,11 @@ class PoolingHead(nn.Module):
         """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
         if features.dim() != 4 or features.shape[1] != self.linear.in_features:
             raise ValueError(f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]")
-        pooled = torch.zeros((), dtype=features.dtype, device=features.device)
-        if "avg" in self.pool:
-            pooled = pooled + self.average_pool(features)
-        if "max" in self.pool:
-            pooled = pooled + self.max_pool(features)
-        return self.linear(pooled)
+        if self.pool == "avg":
+            return self.linear(self.average_pool(features))
+        if self.pool == "max":
+            return self.linear(self.max_pool(features))
+        return self.linear(self.average_pool(features) + self.max_pool(features))
 
     def normalize(self, projected: Tensor) -> Tensor:
         """Unit norm; half types become float32."""

@@ -33,7 +33,7 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
     anchors, examples = batch.anchors, batch.examples
     if with_anchor(pairs):
         own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
-        norms = (examples * examples).sum(1)
+        norms = (examples * examples).sum(1) if renormalize else None
 
         def sums_of_rows(similarity: Tensor, relations: Relations, rows: slice) -> Sums:
             weights = lam.of_rows(rows)
