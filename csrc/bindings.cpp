@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "anchor_sums.h"
 #include "cpu/rows.h"
+#include "mix_pool.h"
 #include "pair_lambda.h"
 #include "pair_sums.h"
 #include "unit_rows.h"
@@ -91,6 +93,65 @@ metrix::PairSumsGradient<T> sums_gradient(Address sums, Address rest, Address gr
           pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
 }
 
+struct MixList {
+  int64_t count, examples;
+  Address first, second, lambda, begin, uses;
+};
+
+template <class T>
+metrix::Mixes<T> mixes(const MixList& list) {
+  return {list.count,
+          list.examples,
+          pointer<const int64_t>(list.first),
+          pointer<const int64_t>(list.second),
+          pointer<const T>(list.lambda),
+          pointer<const int64_t>(list.begin),
+          pointer<const int64_t>(list.uses)};
+}
+
+struct MixPool {
+  MixList mixes;
+  int64_t channels, positions;
+  Address order;
+  int64_t image_stride, channel_stride, position_stride;
+};
+
+template <class T>
+metrix::MixPoolArgs<T> pool_args(const MixPool& p) {
+  return {mixes<T>(p.mixes), p.channels,       p.positions,      pointer<const int64_t>(p.order),
+          p.image_stride,    p.channel_stride, p.position_stride};
+}
+
+struct AnchorSums {
+  MixList mixes;
+  int64_t anchors, size;
+  std::string pairs;
+  bool exponential;
+  std::array<double, 6> rho;
+  bool both_orders;
+  int element;
+  Address mixed, inverse_norms, anchor_rows, positives, self, mask, anchor_order, anchors_of;
+};
+
+template <class T>
+metrix::AnchorSumsArgs<T> anchor_args(const AnchorSums& p) {
+  metrix::AnchorSumsArgs<T> args{};
+  args.mixes = mixes<T>(p.mixes);
+  args.relations = {p.anchors, p.mixes.examples, pointer<const int64_t>(p.positives), pointer<const int64_t>(p.self),
+                    pointer<const int8_t>(p.mask)};
+  args.pairs = parse_pairs(p.pairs);
+  args.rho = {p.exponential, {p.rho[0], p.rho[1], p.rho[2]}, {p.rho[3], p.rho[4], p.rho[5]}};
+  args.both_orders = p.both_orders;
+  args.size = p.size;
+  args.element = metrix::Element(p.element);
+  args.mixed = pointer<const void>(p.mixed);
+  args.inverse_norms = pointer<const T>(p.inverse_norms);
+  args.anchors = pointer<const T>(p.anchor_rows);
+  args.anchor_order = pointer<const int64_t>(p.anchor_order);
+  args.anchors_of = pointer<const int64_t>(p.anchors_of);
+  return args;
+}
+
 template <class T>
 void bind_cpu(py::module_& m, const std::string& suffix) {
   m.def(("pair_lambda_" + suffix).c_str(),
@@ -127,6 +188,35 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
         });
+  m.def(("mix_pool_" + suffix).c_str(), [](const MixPool& pool, int element, Address features, Address averages,
+                                           Address pooled, Address argmax, int threads) {
+    py::gil_scoped_release release;
+    metrix::cpu::mix_pool<T>(pool_args<T>(pool),
+                             {metrix::Element(element), pointer<const void>(features), pointer<const T>(averages)},
+                             {pointer<void>(pooled), pointer<int16_t>(argmax)}, threads);
+  });
+  m.def(("mix_pool_backward_" + suffix).c_str(), [](const MixPool& pool, int element, Address grad_pooled,
+                                                    Address argmax, Address features, Address averages, int threads) {
+    py::gil_scoped_release release;
+    metrix::cpu::mix_pool_backward<T>(pool_args<T>(pool),
+                                      {metrix::Element(element), pointer<const void>(grad_pooled),
+                                       pointer<const int16_t>(argmax), pointer<T>(features), pointer<T>(averages)},
+                                      threads);
+  });
+  m.def(("anchor_sums_" + suffix).c_str(), [](const AnchorSums& problem, Address sums, Address nonzero, int threads) {
+    const auto args = anchor_args<T>(problem);
+    py::gil_scoped_release release;
+    metrix::cpu::anchor_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, threads);
+  });
+  m.def(("anchor_sums_backward_" + suffix).c_str(), [](const AnchorSums& problem, Address sums, Address grad_sums,
+                                                       Address grad_mixed, Address grad_anchors, int threads) {
+    const auto args = anchor_args<T>(problem);
+    py::gil_scoped_release release;
+    metrix::cpu::anchor_sums_backward<T>(
+        args,
+        {pointer<const T>(sums), pointer<const T>(grad_sums), pointer<void>(grad_mixed), pointer<T>(grad_anchors)},
+        threads);
+  });
 }
 
 #ifdef METRIX_CUDA
@@ -160,6 +250,44 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
         py::gil_scoped_release release;
         metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
       });
+  m.def(("cuda_mix_pool_" + suffix).c_str(), [](const MixPool& pool, int element, Address features, Address averages,
+                                                Address pooled, Address argmax, int device, Address stream) {
+    py::gil_scoped_release release;
+    metrix::cuda::mix_pool<T>(pool_args<T>(pool),
+                              {metrix::Element(element), pointer<const void>(features), pointer<const T>(averages)},
+                              {pointer<void>(pooled), pointer<int16_t>(argmax)}, device, pointer<void>(stream));
+  });
+  m.def(("cuda_mix_pool_backward_" + suffix).c_str(), [](const MixPool& pool, int element, Address grad_pooled,
+                                                         Address argmax, Address features, Address averages, int device,
+                                                         Address stream) {
+    py::gil_scoped_release release;
+    metrix::cuda::mix_pool_backward<T>(pool_args<T>(pool),
+                                       {metrix::Element(element), pointer<const void>(grad_pooled),
+                                        pointer<const int16_t>(argmax), pointer<T>(features), pointer<T>(averages)},
+                                       device, pointer<void>(stream));
+  });
+  m.def(("cuda_anchor_sums_workspace_" + suffix).c_str(),
+        [](const AnchorSums& problem) { return metrix::cuda::anchor_sums_workspace(anchor_args<T>(problem)); });
+  m.def(("cuda_anchor_sums_" + suffix).c_str(),
+        [](const AnchorSums& problem, Address sums, Address nonzero, Address workspace, int device, Address stream) {
+          const auto args = anchor_args<T>(problem);
+          py::gil_scoped_release release;
+          metrix::cuda::anchor_sums<T>(args, {pointer<T>(sums), pointer<T>(nonzero)}, pointer<void>(workspace), device,
+                                       pointer<void>(stream));
+        });
+  m.def(("cuda_anchor_sums_backward_workspace_" + suffix).c_str(), [](const AnchorSums& problem) {
+    return metrix::cuda::anchor_sums_backward_workspace(anchor_args<T>(problem));
+  });
+  m.def(("cuda_anchor_sums_backward_" + suffix).c_str(), [](const AnchorSums& problem, Address sums, Address grad_sums,
+                                                            Address grad_mixed, Address grad_anchors, Address workspace,
+                                                            int device, Address stream) {
+    const auto args = anchor_args<T>(problem);
+    py::gil_scoped_release release;
+    metrix::cuda::anchor_sums_backward<T>(
+        args,
+        {pointer<const T>(sums), pointer<const T>(grad_sums), pointer<void>(grad_mixed), pointer<T>(grad_anchors)},
+        pointer<void>(workspace), device, pointer<void>(stream));
+  });
 }
 #endif
 
@@ -180,6 +308,23 @@ PYBIND11_MODULE(_C, m) {
                        renormalize, lambda_is_scalar, similarity,       lambda,      gram,
                        sqnorm,      self_similarity,  self_sqnorm,      positives,   self,
                        mask};
+      }));
+  py::class_<MixList>(m, "Mixes")
+      .def(py::init([](int64_t count, int64_t examples, Address first, Address second, Address lambda, Address begin,
+                       Address uses) { return MixList{count, examples, first, second, lambda, begin, uses}; }));
+  py::class_<MixPool>(m, "MixPool")
+      .def(py::init([](const MixList& mixes, int64_t channels, int64_t positions, Address order, int64_t image_stride,
+                       int64_t channel_stride, int64_t position_stride) {
+        return MixPool{mixes, channels, positions, order, image_stride, channel_stride, position_stride};
+      }));
+  py::class_<AnchorSums>(m, "AnchorSums")
+      .def(py::init([](const MixList& mixes, int64_t anchors, int64_t size, std::string pairs, bool exponential,
+                       std::array<double, 6> rho, bool both_orders, int element, Address mixed, Address inverse_norms,
+                       Address anchor_rows, Address positives, Address self, Address mask, Address anchor_order,
+                       Address anchors_of) {
+        return AnchorSums{mixes,       anchors, size,         std::move(pairs), exponential, rho,
+                          both_orders, element, mixed,        inverse_norms,    anchor_rows, positives,
+                          self,        mask,    anchor_order, anchors_of};
       }));
   bind_cpu<float>(m, "f32");
   bind_cpu<double>(m, "f64");

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-import torch  # noqa: F401  (first, so that its OpenMP run time is the one that both use)
+import torch  # first, so that its OpenMP run time is the one that both use
+
+# enum Element of csrc/mixes.h.
+_ELEMENTS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 
 _module: ModuleType | None = None
 _failure: str | None = None
@@ -35,3 +38,8 @@ def lib() -> ModuleType:
     if _module is None:
         raise RuntimeError(failure())
     return _module
+
+
+def element(dtype: torch.dtype) -> int:
+    """The number of an element type in the native part."""
+    return _ELEMENTS[dtype]

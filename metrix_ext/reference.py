@@ -1,8 +1,8 @@
 """The definitions, in plain PyTorch, to read next to the paper and to test everything else against.
 
 ``clean_loss`` and ``mixed_loss`` are Eq. (7), (9) and (10) to the letter: they form every mixed embedding of every
-anchor. ``pair_sums`` and ``pair_lambda`` define the two ops: the reduction over the Gram matrix, with all m n^2 terms
-in memory, and lambda of a pair. All are differentiable, on any device, in any floating-point type.
+anchor. The functions named as the ops define them: the reduction over the Gram matrix with all m n^2 terms in memory,
+lambda of a pair, pooled mixes of feature maps, sums over listed mixes. All are differentiable, on any device, in any floating-point type.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .formula import Rho
     from .losses import TableLoss
+    from .ops.mixes import Mixes
     from .relations import Relations
 
 Pairs = tuple[Tensor, Tensor]  # indices of the first and the second of each pair
@@ -246,6 +247,51 @@ def pair_sums(
     elif pairs == "neg-neg":
         label = torch.zeros_like(label)
     return both_sums(rho, s.flatten(1), label.flatten(1), used.flatten(1))
+
+
+def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None = None) -> Tensor:
+    """What metrix_ext.ops.mix_pool computes, with all mixed maps in memory."""
+
+    def mix(x: Tensor) -> Tensor:
+        lam = mixes.lam.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
+        return torch.lerp(x[order[mixes.second]], x[order[mixes.first]], lam)
+
+    pooled = F.max_pool2d(mix(features), features.shape[-2:]).flatten(1)
+    return pooled if averages is None else (pooled + mix(averages)).to(features.dtype)
+
+
+def anchor_sums(
+    mixed: Tensor,
+    anchors: Tensor,
+    relations: Relations,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    mixes: Mixes,
+    both_orders: bool,
+    normalize: bool,
+) -> tuple[Tensor, Tensor]:
+    """What metrix_ext.ops.anchor_sums computes, with all m p similarities in memory."""
+    mask, i, j, lam = relations.dense(mixes.examples), mixes.first, mixes.second, mixes.lam
+    with_anchor = pairs.startswith("anc-")
+
+    def uses(first: Tensor, second: Tensor) -> Tensor:
+        if with_anchor:
+            is_first = relations.self_index[:, None] == first
+        else:
+            is_first = mask[:, first] == (-1 if pairs == "neg-neg" else 1)
+        return is_first & (mask[:, second] == (1 if pairs in ("anc-pos", "pos-pos") else -1))
+
+    forward = uses(i, j)
+    used = forward | uses(j, i) if both_orders else forward
+    if pairs in ("pos-pos", "anc-pos"):
+        y = torch.ones_like(lam)
+    elif pairs == "neg-neg":
+        y = torch.zeros_like(lam)
+    else:
+        y = torch.where(forward, lam, 1 - lam)
+    v = mixed.to(anchors.dtype)
+    similarity = anchors @ (F.normalize(v) if normalize else v).T
+    return both_sums(rho, similarity, y.expand(used.shape), used)
 
 
 def _mixed_norm(lam: Tensor, q_i: Tensor, q_j: Tensor | None, k_ij: Tensor) -> Tensor:

@@ -39,6 +39,17 @@ class Relations:
         mask = same_class.to(torch.int8) * 2 - 1
         return mask.masked_fill(column == self.self_index[:, None], 0)
 
+    def anchors_by_class(self, examples: int) -> tuple[Tensor, Tensor]:
+        """The anchors of every example's class: their indices [m] sorted by class, and of each example the first and one
+        past the last of its class among them, [n, 2]. Without a mask only; an empty class's anchors may be among
+        those of the next one."""
+        begins, order = self.positives[:, 0].sort(stable=True)
+        column = torch.arange(examples, device=begins.device)
+        end = torch.searchsorted(begins, column, right=True)
+        padded = torch.cat((begins.new_full((1,), -1), begins))  # padded[end] is the begin of the example's class
+        first = torch.searchsorted(begins, padded[end])
+        return order, torch.stack((first, end), dim=1)
+
     def of_rows(self, rows: slice) -> Relations:
         """Of some of the anchors."""
         return Relations(self.positives[rows], self.self_index[rows], None if self.mask is None else self.mask[rows])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import native
 
@@ -16,6 +17,11 @@ def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
     """The native kernel of that name for float32 or float64."""
     function: Callable[..., Any] = getattr(native.lib(), f"{name}_{_SUFFIX[dtype]}")
     return function
+
+
+def addresses(*tensors: Tensor | None) -> tuple[int, ...]:
+    """Where tensors begin, 0 for None, as the native kernels take them."""
+    return tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
 
 
 def register_autograd(

@@ -1,0 +1,77 @@
+"""A list of mixes of examples, as mix_pool and anchor_sums read it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import native
+
+# How the schemas of both ops spell a list.
+ARGUMENTS = "Tensor first, Tensor second, Tensor lam, Tensor begin, Tensor uses"
+
+# Kernels keep the rows of a tile of examples at hand, and on a GPU mix 4 x 4 of them at a time.
+_TILES = 16, 4
+
+
+@dataclass(frozen=True)
+class Mixes:
+    """p mixes lambda x_first + (1 - lambda) x_second of n examples.
+
+    Attributes:
+        first, second: [p] int64, two different examples each.
+        lam: [p] float32 or float64, the weight of the first.
+        begin: [n + 1] int64, where the uses of each example begin.
+        uses: [2 p] int64, example by example: u < p as the first of mix u, u >= p as the second of mix u - p.
+    """
+
+    first: Tensor
+    second: Tensor
+    lam: Tensor
+    begin: Tensor
+    uses: Tensor
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor, lam: Tensor, examples: int) -> Mixes:
+        """Finds the uses of every example. No device synchronisation."""
+        used, uses = torch.cat((first, second)).sort(stable=True)
+        begin = torch.searchsorted(used, torch.arange(examples + 1, device=used.device))
+        return cls(first.contiguous(), second.contiguous(), lam.contiguous(), begin, uses)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def examples(self) -> int:
+        return len(self.begin) - 1
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of the ops."""
+        return self.first, self.second, self.lam, self.begin, self.uses
+
+
+def native_mixes(first: Tensor, second: Tensor, lam: Tensor, begin: Tensor, uses: Tensor) -> Any:
+    """The native struct of a list. Its tensors are contiguous; the caller keeps them alive."""
+    pointers = (tensor.data_ptr() for tensor in (first, second, lam, begin, uses))
+    return native.lib().Mixes(len(first), len(begin) - 1, *pointers)
+
+
+@functools.lru_cache(maxsize=8)
+def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Every pair (i, j) of different examples, i < j unless ordered, tile by tile."""
+    index = torch.arange(examples, device=device)
+    first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))
+    # Boolean indexing would synchronise the device; the number of pairs is known.
+    key = torch.zeros_like(first)
+    for tile in _TILES:
+        key = key * (examples // tile + 1) + first // tile
+        key = key * (examples // tile + 1) + second // tile
+    left_out = first == second if ordered else first >= second
+    count = examples * (examples - 1) // (1 if ordered else 2)
+    order = key.masked_fill(left_out, torch.iinfo(torch.int64).max).argsort(stable=True)[:count]
+    return first[order], second[order]
