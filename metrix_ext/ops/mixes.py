@@ -14,8 +14,8 @@ from .. import native
 # How the schemas of both ops spell a list.
 ARGUMENTS = "Tensor first, Tensor second, Tensor lam, Tensor begin, Tensor uses"
 
-# Kernels keep the rows of a tile of examples at hand, and on a GPU mix 4 x 4 of them at a time.
-_TILES = 16, 4
+# Kernels keep the rows of a tile of examples at hand; on a GPU a warp mixes 4 x 4 of them at a time.
+TILE, WARP_TILE = 16, 4
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,19 @@ def native_mixes(first: Tensor, second: Tensor, lam: Tensor, begin: Tensor, uses
 
 @functools.lru_cache(maxsize=8)
 def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every pair (i, j) of different examples, i < j unless ordered, tile by tile."""
+    """Every pair (i, j) of different examples, i < j unless ordered, tile by tile.
+
+    First come the whole warp tiles, so that every 16 pairs in a row are one; then what the diagonal and the edge cut.
+    """
     index = torch.arange(examples, device=device)
     first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))
-    # Boolean indexing would synchronise the device; the number of pairs is known.
-    key = torch.zeros_like(first)
-    for tile in _TILES:
+    edge = examples // WARP_TILE * WARP_TILE
+    cut = (first // WARP_TILE == second // WARP_TILE) | (first >= edge) | (second >= edge)
+    key = cut.long()
+    for tile in (TILE, WARP_TILE):
         key = key * (examples // tile + 1) + first // tile
         key = key * (examples // tile + 1) + second // tile
+    # Boolean indexing would synchronise the device; the number of pairs is known.
     left_out = first == second if ordered else first >= second
     count = examples * (examples - 1) // (1 if ordered else 2)
     order = key.masked_fill(left_out, torch.iinfo(torch.int64).max).argsort(stable=True)[:count]
