@@ -33,6 +33,11 @@ class Rho:
         return t.relu() if self.floor == 0.0 else t
 
 
+def flat(rho: tuple[Rho, Rho]) -> tuple[bool, list[float]]:
+    """Both sides as the ops take them: exponential, and scale, shift, floor of the positive and of the negative."""
+    return rho[0].exponential, [number for side in rho for number in (side.scale, side.shift, side.floor)]
+
+
 @dataclass(frozen=True)
 class Sigma:
     """sigma of one side. Sums of exponentials arrive as logarithms L = log sum.

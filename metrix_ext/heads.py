@@ -38,6 +38,11 @@ class PoolingHead(nn.Module):
         """Whether pool and linear layer of a mix are the mix of pool and linear layer: all but the max are linear."""
         return self.pool == "avg"
 
+    def check(self, features: Tensor) -> None:
+        """Raises ValueError unless features is [n, in_channels, h, w]."""
+        if features.dim() != 4 or features.shape[1] != self.linear.in_features:
+            raise ValueError(f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]")
+
     def max_pool(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to [n, c]; among equal maxima the first takes the gradient."""
         return F.max_pool2d(features, features.shape[-2:]).flatten(1)
@@ -48,8 +53,7 @@ class PoolingHead(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
-        if features.dim() != 4 or features.shape[1] != self.linear.in_features:
-            raise ValueError(f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]")
+        self.check(features)
         if self.pool == "avg":
             return self.linear(self.average_pool(features))
         if self.pool == "max":

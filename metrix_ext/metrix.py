@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from . import backend
 from .batch import Batch, at_least_float32
 from .beta import check_alpha
+from .features import WORKSPACE, mix_features
 from .heads import PoolingHead
 from .losses import TableLoss
-from .mixing import WORKSPACE, mix_embeddings, mix_encoded, mix_projections
+from .mixing import mix_embeddings, mix_encoded, mix_projections
 from .pairs import Lambda, check_lambda, check_pairs, count_terms, fixed_lambda, sample_lambda, with_anchor
 
 MIXES = ("input", "feature", "embed")
@@ -36,7 +38,7 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
-        workspace: bytes of mixed feature maps to have in memory at a time.
+        workspace: bytes of pooled mixes, their gradients and projections to have in memory at a time.
 
     Raises:
         TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.
@@ -165,8 +167,10 @@ class Metrix(nn.Module):
             if isinstance(encoder, PoolingHead) and encoder.commutes_with_mixing:
                 projected = at_least_float32(encoder.project(x)).to(batch.anchors.dtype)
                 sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
+            elif isinstance(encoder, PoolingHead) and backend.choose(x.device) != "reference":
+                sums, nonzero = mix_features(batch, rho, pairs, lambdas, x, encoder, self.workspace)
             else:
-                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize, self.workspace)
+                sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
         return self.loss.combine(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:

@@ -1,8 +1,9 @@
 """The definitions, in plain PyTorch, to read next to the paper and to test everything else against.
 
 ``clean_loss`` and ``mixed_loss`` are Eq. (7), (9) and (10) to the letter: they form every mixed embedding of every
-anchor. The functions named as the ops define them: the reduction over the Gram matrix with all m n^2 terms in memory,
-lambda of a pair, pooled mixes of feature maps, sums over listed mixes. All are differentiable, on any device, in any floating-point type.
+anchor. The functions named as the ops define those: the reduction over the Gram matrix with all m n^2 terms in memory,
+lambda of a pair, pooled mixes of feature maps, sums over listed mixes. All are differentiable, on any device, in any
+floating-point type.
 """
 
 from __future__ import annotations

@@ -40,9 +40,12 @@ class Relations:
         return mask.masked_fill(column == self.self_index[:, None], 0)
 
     def anchors_by_class(self, examples: int) -> tuple[Tensor, Tensor]:
-        """The anchors of every example's class: their indices [m] sorted by class, and of each example the first and one
-        past the last of its class among them, [n, 2]. Without a mask only; an empty class's anchors may be among
-        those of the next one."""
+        """The anchors of every example's class, where there is no mask.
+
+        Returns:
+            [m], the anchors sorted by class, and [n, 2], of every example the first and one past the last of its class
+            among them. Anchors of a class without examples may be in the range of another.
+        """
         begins, order = self.positives[:, 0].sort(stable=True)
         column = torch.arange(examples, device=begins.device)
         end = torch.searchsorted(begins, column, right=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
-from ..formula import Rho
+from ..formula import Rho, flat
 from ..relations import Relations
 from . import cuda
 from .library import LIBRARY, addresses, kernel, register_autograd
@@ -20,9 +20,7 @@ _ARGUMENTS = (
     f"Tensor? anchors_of, {ARGUMENTS}, str pairs, bool both_orders, bool normalize, bool exponential, float[] rho"
 )
 LIBRARY.define(f"anchor_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
-LIBRARY.define(
-    f"anchor_sums_backward(Tensor grad_sums, Tensor sums, {_ARGUMENTS}, Tensor(a!) grad_anchors) -> Tensor"
-)
+LIBRARY.define(f"anchor_sums_backward(Tensor grad_sums, Tensor sums, {_ARGUMENTS}, Tensor(a!) grad_anchors) -> Tensor")
 
 SMALLEST_NORM = 1e-12  # as of torch.nn.functional.normalize
 
@@ -51,7 +49,7 @@ def anchor_sums(
 
     Returns:
         sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
-        nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). In the type of the anchors.
+        nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). As the anchors' type.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -60,26 +58,16 @@ def anchor_sums(
     _check(mixed, anchors, relations, pairs, mixes)
     if backend.choose(mixed.device) == "reference":
         return reference.anchor_sums(mixed, anchors, relations, rho, pairs, mixes, both_orders, normalize)
-    sums, nonzero = _differentiable(
-        mixed, anchors, *flat_arguments(relations, rho, pairs, mixes, both_orders, normalize)
-    )
+    lists = list_arguments(relations, pairs, mixes)
+    sums, nonzero = _differentiable(mixed, anchors, *lists, pairs, both_orders, normalize, *flat(rho))
     return sums, nonzero.detach()
 
 
-def flat_arguments(
-    relations: Relations,
-    rho: tuple[Rho, Rho],
-    pairs: str,
-    mixes: Mixes,
-    both_orders: bool,
-    normalize: bool,
-) -> tuple[Any, ...]:
-    """What follows mixed and anchors in the arguments of the registered ops."""
-    few = relations.mask is None and pairs != "neg-neg"
-    lists = relations.anchors_by_class(mixes.examples) if few else (None, None)
-    numbers = [number for side in rho for number in (side.scale, side.shift, side.floor)]
-    who = relations.positives, relations.self_index, relations.mask
-    return (*who, *lists, *mixes.tensors, pairs, both_orders, normalize, rho[0].exponential, numbers)
+def list_arguments(relations: Relations, pairs: str, mixes: Mixes) -> tuple[Tensor | None, ...]:
+    """The tensors that follow mixed and anchors in the arguments of the registered ops."""
+    few_anchors = relations.mask is None and pairs != "neg-neg"
+    of_class = relations.anchors_by_class(mixes.examples) if few_anchors else (None, None)
+    return relations.positives, relations.self_index, relations.mask, *of_class, *mixes.tensors
 
 
 def _check(mixed: Tensor, anchors: Tensor, relations: Relations, pairs: str, mixes: Mixes) -> None:
@@ -164,9 +152,7 @@ def _forward(mixed: Tensor, anchors: Tensor, *args: Any) -> tuple[Tensor, Tensor
     return sums, nonzero
 
 
-def _gradients(
-    grad_sums: Tensor, sums: Tensor, mixed: Tensor, anchors: Tensor, *args_and_grad_anchors: Any
-) -> Tensor:
+def _gradients(grad_sums: Tensor, sums: Tensor, mixed: Tensor, anchors: Tensor, *args_and_grad_anchors: Any) -> Tensor:
     """Adds to grad_anchors, returns the gradient of mixed."""
     *args, grad_anchors = args_and_grad_anchors
     if backend.choose(mixed.device) == "triton":

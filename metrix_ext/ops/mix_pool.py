@@ -1,6 +1,7 @@
 """Mixes of feature maps, pooled over positions; the mixed maps are never formed.
 
-    pooled[p, c] = max over hw of (lambda F_i[c, hw] + (1 - lambda) F_j[c, hw]) + lambda avg_i[c] + (1 - lambda) avg_j[c]
+    pooled[p, c] = max over hw of (lambda F_i[c, hw] + (1 - lambda) F_j[c, hw])
+                   + lambda avg_i[c] + (1 - lambda) avg_j[c]                       (averages given)
 
 The average pool commutes with mixing, so only the maximum sees positions.
 """
@@ -35,7 +36,7 @@ def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | N
         features: [n, c, h, w] float16, bfloat16, float32 or float64, contiguous or channels_last; h w < 2^15.
         order: [n] int64, example e of the mixes is features[order[e]].
         mixes: lambda in float64 for float64 features, in float32 otherwise. No gradient flows to it.
-        averages: [n, c] in the type of lambda, the features averaged over positions if the mix's average is to be added.
+        averages: [n, c] in the type of lambda: the features averaged over positions, where those are to be added.
 
     Returns:
         [p, c] in the type of the features. Of equal maxima the first takes the gradient.

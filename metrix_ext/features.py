@@ -1,0 +1,283 @@
+"""Feature mixup through a PoolingHead with a maximum: Eq. (9) over mixes of feature maps, chunk by chunk.
+
+A chunk of mixes is pooled (mix_pool), projected (a matrix product) and compared with the anchors of its examples
+(anchor_sums). Nothing of a chunk is kept but its projections, where those of all mixes fit into the workspace; backward
+forms the rest again. One op, so that torch.compile sees one node however many chunks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .formula import Rho, flat
+from .heads import PoolingHead
+from .ops.anchor_sums import list_arguments
+from .ops.library import LIBRARY, register_autograd
+from .ops.mix_pool import compute_dtype, strides
+from .ops.mixes import WARP_TILE, Mixes, all_pairs
+from .pairs import Lambda, unordered, with_anchor
+from .relations import Relations
+
+# Bytes of pooled mixes, their gradients and projections that are alive at a time.
+WORKSPACE = 128 * 2**20
+
+_ARGUMENTS = (
+    "Tensor features, Tensor weight, Tensor? bias, Tensor anchors, Tensor order, Tensor positives, Tensor self_index, "
+    "Tensor? mask, Tensor lam, str pairs, bool one_mix_per_pair, bool average, bool exponential, float[] rho, "
+    "int workspace"
+)
+LIBRARY.define(f"feature_sums({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+LIBRARY.define(
+    f"feature_sums_backward(Tensor grad_sums, Tensor sums, Tensor kept, {_ARGUMENTS}, bool[] wanted)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def mix_features(
+    batch: Batch,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    lam: Lambda,
+    features: Tensor,
+    head: PoolingHead,
+    workspace: int = WORKSPACE,
+) -> tuple[Tensor, Tensor]:
+    """Both sums of every anchor over mixed feature maps, pooled, projected and l2-normalised.
+
+    Under autocast the pooling and the projection run in its type, as those of the head do; similarities never do.
+
+    Args:
+        features: [n, c, h, w] in the caller's order.
+        workspace: bytes.
+
+    Returns:
+        sums, nonzero [m, 2] as of pair_sums.
+    """
+    head.check(features)
+    relations, weight, bias, anchors = batch.relations, head.linear.weight, head.linear.bias, batch.anchors
+    dtype = torch.promote_types(features.dtype, weight.dtype)
+    if torch.is_autocast_enabled(features.device.type):
+        dtype = torch.get_autocast_dtype(features.device.type)
+    if anchors.dtype == torch.float64:
+        dtype = torch.float64
+    features, weight = features.to(dtype), weight.to(dtype)
+    exact = compute_dtype(features)
+    sums, nonzero, _kept = _differentiable(
+        features,
+        weight,
+        None if bias is None else bias.to(dtype),
+        anchors.to(exact),
+        batch.order,
+        relations.positives,
+        relations.self_index,
+        relations.mask,
+        lam.values.to(exact),
+        pairs,
+        lam.one_mix_per_pair,
+        head.pool == "avg+max",
+        *flat(rho),
+        workspace,
+    )
+    return sums.to(anchors.dtype), nonzero.detach()
+
+
+def used_pairs(relations: Relations, pairs: str, one_mix_per_pair: bool, examples: int) -> tuple[Tensor, Tensor]:
+    """The pairs (i, j) of examples to mix: all that some anchor uses, once where one mix serves both orders.
+
+    On a GPU where few are left out those are mixed too, since picking would synchronise the device.
+    """
+    device = relations.positives.device
+    first, second = all_pairs(examples, not (one_mix_per_pair or unordered(pairs)), device)
+    few_left_out = relations.mask is None and pairs in ("pos-neg", "anc-neg", "neg-neg")
+    if device.type != "cpu" and few_left_out:
+        return first, second
+    mask = relations.dense(examples)
+    positive, negative = (mask == 1).float(), (mask == -1).float()
+    if with_anchor(pairs):
+        used = torch.zeros(examples, examples, dtype=torch.bool, device=device)
+        used[relations.self_index] = mask == (-1 if pairs == "anc-neg" else 1)
+    else:
+        firsts = negative if pairs == "neg-neg" else positive
+        seconds = positive if pairs == "pos-pos" else negative
+        used = firsts.T @ seconds > 0
+    if unordered(pairs) or one_mix_per_pair:
+        used = used | used.T
+    chosen = used[first, second]
+    return first[chosen], second[chosen]
+
+
+class _Problem(NamedTuple):
+    """The arguments of both ops."""
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    anchors: Tensor
+    order: Tensor
+    positives: Tensor
+    self_index: Tensor
+    mask: Tensor | None
+    lam: Tensor
+    pairs: str
+    one_mix_per_pair: bool
+    average: bool
+    exponential: bool
+    rho: list[float]
+    workspace: int
+
+    @property
+    def relations(self) -> Relations:
+        return Relations(self.positives, self.self_index, self.mask)
+
+    @property
+    def averages(self) -> Tensor | None:
+        return self.features.mean((2, 3), dtype=compute_dtype(self.features)) if self.average else None
+
+    def chunks(self) -> Iterator[tuple[slice, Mixes, tuple[Any, ...]]]:
+        """Where a chunk is in the list of all mixes, its mixes, and the arguments of anchor_sums after the anchors."""
+        n = len(self.order)
+        first, second = used_pairs(self.relations, self.pairs, self.one_mix_per_pair, n)
+        values = self.lam[first, second] if self.lam.dim() == 2 else self.lam.expand(len(first))
+        both_orders = self.one_mix_per_pair and not unordered(self.pairs)
+        size = self._chunk_size()
+        for begin in range(0, len(first), size):
+            at = slice(begin, min(begin + size, len(first)))
+            mixes = Mixes.of(first[at], second[at], values[at], n)
+            lists = list_arguments(self.relations, self.pairs, mixes)
+            yield at, mixes, (*lists, self.pairs, both_orders, True, self.exponential, self.rho)
+
+    def _chunk_size(self) -> int:
+        """Mixes at a time, in whole warp tiles: pooled and projected, their gradients, an int16 argmax."""
+        bytes_of_element = self.features.element_size()
+        channels, size = self.features.shape[1], self.weight.shape[0]
+        bytes_of_mix = channels * (2 * bytes_of_element + 2) + size * 2 * bytes_of_element
+        whole = WARP_TILE**2
+        return max(whole, self.workspace // max(1, bytes_of_mix) // whole * whole)
+
+    def kept_shape(self) -> tuple[int, int]:
+        """Of the projections that are kept: those of all mixes or none. Known without looking at the data."""
+        n, size = self.order.shape[0], self.weight.shape[0]
+        rows = n * (n - 1) // (2 if self.one_mix_per_pair or unordered(self.pairs) else 1)
+        return (rows if rows * size * self.features.element_size() <= self.workspace else 0), size
+
+    def pool(self, mixes: Mixes, averages: Tensor | None, with_argmax: bool) -> tuple[Tensor, Tensor]:
+        """The mixes of a chunk [p, c], and where their maxima are."""
+        return torch.ops.metrix_ext.mix_pool(self.features, self.order, *mixes.tensors, averages, with_argmax)
+
+    def project(self, pooled: Tensor, out: Tensor | None = None) -> Tensor:
+        """The linear layer, [p, d]."""
+        if self.bias is None:
+            return torch.mm(pooled, self.weight.T, out=out)
+        return torch.addmm(self.bias, pooled, self.weight.T, out=out)
+
+
+def _forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    problem = _Problem(*args)
+    features, anchors = problem.features, problem.anchors
+    kept = features.new_empty(problem.kept_shape())
+    averages = problem.averages
+    sums = anchors.new_full((len(anchors), 2), -torch.inf if problem.exponential else 0.0)
+    nonzero = torch.zeros_like(sums)
+    with torch.autocast(features.device.type, enabled=False):
+        for at, mixes, rest in problem.chunks():
+            pooled, _ = problem.pool(mixes, averages, with_argmax=False)
+            projected = problem.project(pooled, kept[at] if len(kept) else None)
+            sums_of_chunk, nonzero_of_chunk = torch.ops.metrix_ext.anchor_sums(projected, anchors, *rest)
+            sums = torch.logaddexp(sums, sums_of_chunk) if problem.exponential else sums + sums_of_chunk
+            nonzero += nonzero_of_chunk
+    return sums, nonzero, kept
+
+
+def _gradients(
+    grad_sums: Tensor, sums: Tensor, kept: Tensor, *args_and_wanted: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of features, weight, bias and anchors; that of the features is empty if it is not wanted."""
+    *args, wanted = args_and_wanted
+    problem = _Problem(*args)
+    features, weight, anchors = problem.features, problem.weight, problem.anchors
+    exact, averages = anchors.dtype, problem.averages
+    features_wanted, weight_wanted = wanted
+    grad_features = _zeros_like_maps(features, exact) if features_wanted else features.new_empty(0)
+    grad_averages = torch.zeros_like(averages) if averages is not None and features_wanted else None
+    grad_weight = torch.zeros_like(weight, dtype=exact)
+    grad_bias = weight.new_zeros(len(weight), dtype=exact)
+    grad_anchors = torch.zeros_like(anchors, memory_format=torch.contiguous_format)
+    with torch.autocast(features.device.type, enabled=False):
+        for at, mixes, rest in problem.chunks():
+            pooled, argmax = problem.pool(mixes, averages, with_argmax=features_wanted)
+            projected = kept[at] if len(kept) else problem.project(pooled)
+            grad_projected = torch.ops.metrix_ext.anchor_sums_backward(
+                grad_sums, sums, projected, anchors, *rest, grad_anchors
+            )
+            grad_bias += grad_projected.sum(0, dtype=exact)
+            if weight_wanted:
+                grad_weight += grad_projected.T @ pooled
+            if features_wanted:
+                grad_pooled = torch.mm(grad_projected, weight, out=pooled)
+                torch.ops.metrix_ext.mix_pool_backward(
+                    grad_pooled, argmax, problem.order, *mixes.tensors, grad_features, grad_averages
+                )
+        if grad_averages is not None:
+            height, width = features.shape[2:]
+            grad_features.add_(grad_averages[:, :, None, None], alpha=1 / (height * width))
+    return grad_features.to(features.dtype), grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), grad_anchors
+
+
+def _zeros_like_maps(features: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros laid out as the features, positions evenly spaced."""
+    like = features if strides(features) else features.contiguous()
+    return torch.zeros_like(like, dtype=dtype)
+
+
+for _device in ("CPU", "CUDA"):
+    LIBRARY.impl("feature_sums", _forward, _device)
+    LIBRARY.impl("feature_sums_backward", _gradients, _device)
+
+
+@torch.library.register_fake("metrix_ext::feature_sums", lib=LIBRARY)
+def _forward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    problem = _Problem(*args)
+    m = problem.anchors.shape[0]
+    sums, nonzero = (problem.anchors.new_empty((m, 2)) for _ in range(2))
+    return sums, nonzero, problem.features.new_empty(problem.kept_shape())
+
+
+@torch.library.register_fake("metrix_ext::feature_sums_backward", lib=LIBRARY)
+def _backward_fake(grad_sums: Tensor, sums: Tensor, kept: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    *arguments, wanted = args
+    problem = _Problem(*arguments)
+    features, weight = problem.features, problem.weight
+    grad_features = _zeros_like_maps(features, features.dtype) if wanted[0] else features.new_empty(0)
+    return (
+        grad_features,
+        torch.empty_like(weight, memory_format=torch.contiguous_format),
+        weight.new_empty(weight.shape[0]),
+        torch.empty_like(problem.anchors, memory_format=torch.contiguous_format),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, pairs, one_mix_per_pair, average, exponential, rho, workspace = inputs
+    ctx.options = pairs, one_mix_per_pair, average, exponential, rho, workspace
+    ctx.set_materialize_grads(False)  # the projections that are kept have a gradient of their size
+    ctx.save_for_backward(output[0], output[2], *tensors)
+
+
+def _backward(ctx: Any, grad_sums: Tensor | None, *_others: Any) -> tuple[Tensor | None, ...]:
+    if grad_sums is None:
+        return (None,) * 15
+    sums, kept, *tensors = ctx.saved_tensors
+    features_wanted, weight_wanted, bias_wanted, anchors_wanted = ctx.needs_input_grad[:4]
+    gradients = torch.ops.metrix_ext.feature_sums_backward(
+        grad_sums, sums, kept, *tensors, *ctx.options, [features_wanted, weight_wanted]
+    )
+    wanted = features_wanted, weight_wanted, bias_wanted, anchors_wanted
+    return (*(g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True)), *[None] * 11)
+
+
+_differentiable = register_autograd("feature_sums", _setup_context, _backward)
