@@ -19,9 +19,10 @@ from .heads import PoolingHead
 from .ops.anchor_sums import list_arguments
 from .ops.library import LIBRARY, register_autograd
 from .ops.mix_pool import compute_dtype, strides
-from .ops.mixes import WARP_TILE, Mixes, all_pairs
-from .pairs import Lambda, unordered, with_anchor
+from .ops.mixes import WARP_TILE, Mixes
+from .pairs import Lambda, unordered
 from .relations import Relations
+from .used_pairs import used_pairs
 
 # Bytes of pooled mixes, their gradients and projections that are alive at a time.
 WORKSPACE = 128 * 2**20
@@ -86,31 +87,6 @@ def mix_features(
     return sums.to(anchors.dtype), nonzero.detach()
 
 
-def used_pairs(relations: Relations, pairs: str, one_mix_per_pair: bool, examples: int) -> tuple[Tensor, Tensor]:
-    """The pairs (i, j) of examples to mix: all that some anchor uses, once where one mix serves both orders.
-
-    On a GPU where few are left out those are mixed too, since picking would synchronise the device.
-    """
-    device = relations.positives.device
-    first, second = all_pairs(examples, not (one_mix_per_pair or unordered(pairs)), device)
-    few_left_out = relations.mask is None and pairs in ("pos-neg", "anc-neg", "neg-neg")
-    if device.type != "cpu" and few_left_out:
-        return first, second
-    mask = relations.dense(examples)
-    positive, negative = (mask == 1).float(), (mask == -1).float()
-    if with_anchor(pairs):
-        used = torch.zeros(examples, examples, dtype=torch.bool, device=device)
-        used[relations.self_index] = mask == (-1 if pairs == "anc-neg" else 1)
-    else:
-        firsts = negative if pairs == "neg-neg" else positive
-        seconds = positive if pairs == "pos-pos" else negative
-        used = firsts.T @ seconds > 0
-    if unordered(pairs) or one_mix_per_pair:
-        used = used | used.T
-    chosen = used[first, second]
-    return first[chosen], second[chosen]
-
-
 class _Problem(NamedTuple):
     """The arguments of both ops."""
 
@@ -140,14 +116,13 @@ class _Problem(NamedTuple):
 
     def chunks(self) -> Iterator[tuple[slice, Mixes, tuple[Any, ...]]]:
         """Where a chunk is in the list of all mixes, its mixes, and the arguments of anchor_sums after the anchors."""
-        n = len(self.order)
-        first, second = used_pairs(self.relations, self.pairs, self.one_mix_per_pair, n)
-        values = self.lam[first, second] if self.lam.dim() == 2 else self.lam.expand(len(first))
         both_orders = self.one_mix_per_pair and not unordered(self.pairs)
         size = self._chunk_size()
-        for begin in range(0, len(first), size):
-            at = slice(begin, min(begin + size, len(first)))
-            mixes = Mixes.of(first[at], second[at], values[at], n)
+        chunks = used_pairs(self.relations, self.pairs, self.one_mix_per_pair, len(self.order), size)
+        for k, pairs in enumerate(chunks):
+            at = slice(k * size, k * size + len(pairs))
+            lam = self.lam[pairs.first, pairs.second] if self.lam.dim() == 2 else self.lam.expand(len(pairs))
+            mixes = pairs.mixes(lam)
             lists = list_arguments(self.relations, self.pairs, mixes)
             yield at, mixes, (*lists, self.pairs, both_orders, True, self.exponential, self.rho)
 

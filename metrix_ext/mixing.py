@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 from .batch import Batch, inner_products
 from .chunked import sums_of_anchors
 from .factorised import factorised_sums, factorises
-from .features import used_pairs
 from .formula import Rho
 from .ops.anchor_sums import anchor_sums
 from .ops.mixes import Mixes
@@ -25,6 +24,7 @@ from .ops.pair_sums import pair_sums
 from .pairs import Lambda, unordered, with_anchor
 from .reference import log_sum
 from .relations import Relations
+from .used_pairs import used_pairs
 
 Sums = tuple[Tensor, Tensor]
 
@@ -87,20 +87,21 @@ def mix_encoded(
         normalize: whether the embeddings are l2-normalised again.
     """
     n, dtype = len(batch.order), batch.anchors.dtype
-    first, second = used_pairs(batch.relations, pairs, lam.one_mix_per_pair, n)
     both_orders = lam.one_mix_per_pair and not unordered(pairs)
 
-    def sums_of_chunk(i: Tensor, j: Tensor, lam_ij: Tensor) -> Sums:
-        weight = lam_ij.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
-        mixed = torch.lerp(source.index_select(0, batch.order[j]), source.index_select(0, batch.order[i]), weight)
-        v = encode(mixed).to(dtype)
-        mixes = Mixes.of(i, j, lam_ij, n)
+    def sums_of_chunk(mixes: Mixes) -> Sums:
+        first, second = (source.index_select(0, batch.order[index]) for index in (mixes.first, mixes.second))
+        weight = mixes.lam.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
+        v = encode(torch.lerp(second, first, weight)).to(dtype)
         return anchor_sums(v, batch.anchors, batch.relations, rho, pairs, mixes, both_orders, normalize)
 
     sums, nonzero = [], []
-    for i, j, lam_ij in zip(*(t.split(max(1, n)) for t in (first, second, lam.at(first, second))), strict=True):
+    for listed in used_pairs(batch.relations, pairs, lam.one_mix_per_pair, n, max(1, n)):
         chunk_sums, chunk_nonzero = checkpoint(
-            sums_of_chunk, i, j, lam_ij, use_reentrant=False, context_fn=lambda: _recompute_contexts(encode)
+            sums_of_chunk,
+            listed.mixes(lam.at(listed.first, listed.second)),
+            use_reentrant=False,
+            context_fn=lambda: _recompute_contexts(encode),
         )
         sums.append(chunk_sums)
         nonzero.append(chunk_nonzero)

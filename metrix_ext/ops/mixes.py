@@ -19,14 +19,41 @@ TILE, WARP_TILE = 16, 4
 
 
 @dataclass(frozen=True)
-class Mixes:
-    """p mixes lambda x_first + (1 - lambda) x_second of n examples.
+class PairList:
+    """p pairs of n examples.
 
     Attributes:
         first, second: [p] int64, two different examples each.
-        lam: [p] float32 or float64, the weight of the first.
         begin: [n + 1] int64, where the uses of each example begin.
-        uses: [2 p] int64, example by example: u < p as the first of mix u, u >= p as the second of mix u - p.
+        uses: [2 p] int64, example by example: u < p as the first of pair u, u >= p as the second of pair u - p.
+    """
+
+    first: Tensor
+    second: Tensor
+    begin: Tensor
+    uses: Tensor
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor, examples: int) -> PairList:
+        """Finds the uses of every example. No device synchronisation."""
+        used, uses = torch.cat((first, second)).sort(stable=True)
+        begin = torch.searchsorted(used, torch.arange(examples + 1, device=used.device))
+        return cls(first.contiguous(), second.contiguous(), begin, uses)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def mixes(self, lam: Tensor) -> Mixes:
+        """With lambda [p] of the pairs."""
+        return Mixes(self.first, self.second, lam.contiguous(), self.begin, self.uses)
+
+
+@dataclass(frozen=True)
+class Mixes:
+    """p mixes lambda x_first + (1 - lambda) x_second of n examples: a PairList and lambda.
+
+    Attributes:
+        lam: [p] float32 or float64, the weight of the first.
     """
 
     first: Tensor
@@ -37,10 +64,7 @@ class Mixes:
 
     @classmethod
     def of(cls, first: Tensor, second: Tensor, lam: Tensor, examples: int) -> Mixes:
-        """Finds the uses of every example. No device synchronisation."""
-        used, uses = torch.cat((first, second)).sort(stable=True)
-        begin = torch.searchsorted(used, torch.arange(examples + 1, device=used.device))
-        return cls(first.contiguous(), second.contiguous(), lam.contiguous(), begin, uses)
+        return PairList.of(first, second, examples).mixes(lam)
 
     def __len__(self) -> int:
         return len(self.first)
