@@ -44,6 +44,12 @@ METRIX_FN void store_index(int16_t* to, Index<T> index, int64_t count) {
   }
 }
 
+// Rows far apart are on a page each, which no hardware prefetcher crosses.
+template <int Write, class T>
+METRIX_FN void prefetch_rows(const T* rows, int64_t count, int64_t stride) {
+  for (int64_t k = 0; k < count; ++k) __builtin_prefetch(rows + k * stride, Write);
+}
+
 template <class T>
 bool pack(const MapBlock& block, const T* map, int64_t channel_stride, int64_t position_stride, T* packed) {
   constexpr int64_t lanes = kLanes<T>;
@@ -88,6 +94,8 @@ template <bool Finite, bool WithArgmax, class T>
 void pool_of(const MapBlock& block, const PooledMix<T>* mixes, int64_t count, T* pooled, int16_t* argmax) {
   constexpr int64_t lanes = kLanes<T>;
   using Lane = std::remove_reference_t<decltype(Index<T>{}[0])>;
+  prefetch_rows<1>(pooled, count, block.stride);
+  if constexpr (WithArgmax) prefetch_rows<1>(argmax, count, block.stride);
   for (int64_t begin = 0; begin < count; begin += kTogether) {
     PooledMix<T> mix[kTogether];
     Vector<T> top[kTogether];
@@ -130,6 +138,8 @@ template <class T>
 void scatter(const MapBlock& block, const ScatteredMix<T>* mixes, int64_t count, const T* grad_pooled,
              const int16_t* argmax) {
   constexpr int64_t lanes = kLanes<T>;
+  prefetch_rows<0>(grad_pooled, count, block.stride);
+  prefetch_rows<0>(argmax, count, block.stride);
   for (int64_t p = 0; p < count; ++p) {
     const T lambda = mixes[p].lambda, rest = T(1) - lambda;
     T* const first = mixes[p].first + block.offset;

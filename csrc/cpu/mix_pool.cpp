@@ -10,7 +10,7 @@
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kVectorsPerSlab = 2;
+constexpr int64_t kVectorsPerSlab = 4;
 constexpr int64_t kMixesTogether = 16;  // a group of 4 x 4 examples
 constexpr int64_t kWorthAThread = 65536;
 
