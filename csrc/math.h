@@ -136,6 +136,24 @@ METRIX_FN T inverse_mixed_norm(T lambda, S q_i, T q_j, T k_ij) {
   return S(1) / SquareRoot<T>::of(at_least(mixed_square_norm(lambda, q_i, q_j, k_ij), S(1e-24)));
 }
 
+// ---- maximum of a mix -------------------------------------------------------------------------------------
+
+// lambda F_i + (1 - lambda) F_j = weight (F_x + ratio F_y) with ratio <= 1; x is j where swapped. The weight is above
+// 0, so it may be taken out of a maximum.
+template <class T>
+struct LargerWeight {
+  T weight, ratio;
+  bool swapped;
+};
+
+template <class T>
+METRIX_FN LargerWeight<T> larger_weight(T lambda) {
+  const T rest = T(1) - lambda;
+  const bool swapped = lambda < rest;
+  const T weight = swapped ? rest : lambda;
+  return {weight, (swapped ? lambda : rest) / weight, swapped};
+}
+
 // ---- rho of Table 1 ---------------------------------------------------------------------------------------
 
 // Contrastive: rho(s) = max(scale * s + shift, floor), the floor being 0 or minus infinity.

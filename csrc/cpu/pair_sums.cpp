@@ -7,14 +7,12 @@
 #include "../pair_sums.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <memory>
-#include <new>
 #include <numeric>
 #include <utility>
 
 #include "../math.h"
+#include "buffer.h"
 #include "parallel.h"
 #include "rows.h"
 
@@ -29,27 +27,6 @@ int64_t padded(int64_t size) { return (size + kRowPad - 1) / kRowPad * kRowPad; 
 
 struct Range {
   int64_t begin, end;
-};
-
-// A cache-line aligned array that only grows; growing leaves the contents undefined.
-template <class T>
-class Buffer {
- public:
-  T* take(int64_t size) {
-    if (size > capacity_) {
-      data_.reset(static_cast<T*>(std::aligned_alloc(64, size_t(padded(size)) * sizeof(T))));
-      if (!data_) throw std::bad_alloc();
-      capacity_ = padded(size);
-    }
-    return data_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
-  int64_t capacity_ = 0;
 };
 
 struct PairSet {

@@ -234,10 +234,7 @@ constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_f
 
 }  // namespace
 
-#define METRIX_JOIN_(a, b) a##b
-#define METRIX_JOIN(a, b) METRIX_JOIN_(a, b)
-
-extern const RowKernels<float> METRIX_JOIN(kRowsF32_, METRIX_ISA) = kTable<float>;
-extern const RowKernels<double> METRIX_JOIN(kRowsF64_, METRIX_ISA) = kTable<double>;
+extern const RowKernels<float> METRIX_OF_ISA(kRowsF32_) = kTable<float>;
+extern const RowKernels<double> METRIX_OF_ISA(kRowsF64_) = kTable<double>;
 
 }  // namespace metrix::cpu

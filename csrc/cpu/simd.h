@@ -1,10 +1,16 @@
 // Vectors of the width of an instruction set, by the vector extensions that GCC and Clang share, as numbers for the
-// formulas of math.h. Included by rows.cpp alone: every width is a type of its own translation unit.
+// formulas of math.h. Included by the sources that are compiled once per instruction set alone: every width is a type
+// of its own translation unit.
 #pragma once
 
 #include <cstdint>
 
 #include "../math.h"
+
+// A name that ends in that of the instruction set.
+#define METRIX_JOIN_(a, b) a##b
+#define METRIX_JOIN(a, b) METRIX_JOIN_(a, b)
+#define METRIX_OF_ISA(name) METRIX_JOIN(name, METRIX_ISA)
 
 namespace metrix {
 namespace {
