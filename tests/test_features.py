@@ -74,7 +74,7 @@ def test_single_precision(pairs: str, pool: str, layout: str) -> None:
     got = step(torch.float32, pool, pairs, layout)
     with mx.use_backend("reference"):
         exact, naive = (step(dtype, pool, pairs) for dtype in (torch.float64, torch.float32))
-    assert distance(got, exact) < max(2 * distance(naive, exact), 2e-6)
+    assert distance(got, exact) < max(3 * distance(naive, exact), 2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
