@@ -110,9 +110,15 @@ void pool_of(const MapBlock& block, const PooledMix<T>* mixes, int64_t count, T*
       METRIX_UNROLL
       for (int k = 0; k < kTogether; ++k) {
         const Vector<T> value = at(mix[k], block.offset + x * lanes);
-        const Index<T> above = Finite ? value > top[k] : (value > top[k]) | ((value != value) & (top[k] == top[k]));
-        top[k] = select(above, value, top[k]);
-        if constexpr (WithArgmax) position[k] = select(above, here, position[k]);
+        if constexpr (Finite) {
+          // Two comparisons: the maximum is one instruction, and does not wait for the mask of the other.
+          if constexpr (WithArgmax) position[k] = select(value <= top[k], position[k], here);
+          top[k] = select(value > top[k], value, top[k]);
+        } else {
+          const Index<T> above = (value > top[k]) | ((value != value) & (top[k] == top[k]));
+          if constexpr (WithArgmax) position[k] = select(above, here, position[k]);
+          top[k] = select(above, value, top[k]);
+        }
       }
     }
     for (int k = 0; k < kTogether && begin + k < count; ++k) {

@@ -5,6 +5,7 @@
 #include "../math.h"
 #include "buffer.h"
 #include "maps.h"
+#include "pages.h"
 #include "parallel.h"
 
 namespace metrix::cpu {
@@ -83,6 +84,8 @@ void mix_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const Mi
   const T* const features = static_cast<const T*>(input.features);
   T* const pooled = static_cast<T*>(output.pooled);
   const bool averages = input.averages != nullptr;
+  expect_writes(pooled, list.count * args.channels * int64_t(sizeof(T)));
+  if (output.argmax != nullptr) expect_writes(output.argmax, list.count * args.channels * int64_t(sizeof(int16_t)));
   for_each_channel_slab(args, kernels, averages, threads, [&](Packed<T>& packed, const Slab<T>& slab) {
     T* const maps = packed.maps.take(list.examples * slab.example_size());
     packed.finite.assign(list.examples, 1);
