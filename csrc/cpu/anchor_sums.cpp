@@ -8,6 +8,7 @@
 
 #include "../math.h"
 #include "dots.h"
+#include "pages.h"
 #include "parallel.h"
 #include "rows.h"
 
@@ -316,6 +317,7 @@ void anchor_sums(const AnchorSumsArgs<T>& args, const AnchorSumsOutput<T>& outpu
 
 template <class T>
 void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient, int threads) {
+  expect_writes(gradient.mixed, args.mixes.count * args.size * int64_t(sizeof(T)));
   Kernel<T> kernel(args, &gradient);
   threads = threads_for(args, threads);
   walk_anchors(kernel, threads);

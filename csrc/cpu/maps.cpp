@@ -175,7 +175,9 @@ void pool_of(const MapBlock& block, const PooledMix<T>* mixes, int64_t count, T*
         }
       }
     }
-    for (int k = 0; k < kTogether && begin + k < count; ++k) {
+    METRIX_UNROLL
+    for (int k = 0; k < kTogether; ++k) {
+      if (begin + k >= count) break;
       const int64_t row = (begin + k) * block.stride;
       if (block.averages) top[k] += at(mix[k], block.offset + block.positions * lanes);
       store_some<T>(pooled + row, mix[k].weight * top[k], block.channels);
