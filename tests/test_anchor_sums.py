@@ -123,6 +123,14 @@ def test_anchors_and_examples_may_be_none() -> None:
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("kept", [slice(5, None), slice(0, 4), slice(1, None, 6), slice(7, 8)])
+def test_a_class_may_have_no_anchor(pairs: str, kept: slice) -> None:
+    arguments = problem(pairs, sizes=(3, 4, 2, 5))
+    relations = arguments["relations"].of_rows(kept)
+    check_against_reference({**arguments, "relations": relations, "anchors": arguments["anchors"][kept]})
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
 def test_gradcheck(pairs: str) -> None:
     arguments = in_dtype(problem(pairs, "nca", (2, 1, 3), dim=5), torch.float64)
 

@@ -111,7 +111,8 @@ class Kernel {
       const int64_t* const of_first = args_.anchors_of + 2 * list_.first[p];
       const int64_t* const of_second = args_.anchors_of + 2 * list_.second[p];
       for (int64_t k = of_first[0]; k < of_first[1]; ++k) consider(args_.anchor_order[k]);
-      if (of_second[0] != of_first[0])
+      // One range or two apart, but that of a class without anchors may be empty where another begins.
+      if (of_second[1] != of_first[1])
         for (int64_t k = of_second[0]; k < of_second[1]; ++k) consider(args_.anchor_order[k]);
     }
     const int64_t count = int64_t(scratch.rows.size());
