@@ -1,4 +1,4 @@
-"""Lists of mixes to test mix_pool and anchor_sums with: feature maps, anchors, labels, lambda."""
+"""Lists of mixes to test mix_pool and anchor_sums with: feature maps, anchors, labels, lambda; and how to compare."""
 
 from __future__ import annotations
 
@@ -57,3 +57,18 @@ def relations(sizes: tuple[int, ...], who: str) -> tuple[Relations, int, int]:
         generator = torch.Generator().manual_seed(n)
         own = own.keep_pairs(torch.randint(-1, 2, (n, n), generator=generator, dtype=torch.int8))
     return own, n, n
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """The l2 norm of the difference relative to that of what is expected; infinities are the same ones."""
+    assert torch.equal(actual.isinf(), expected.isinf())
+    finite = ~expected.isinf()
+    difference = actual.to(expected.dtype)[finite] - expected[finite]
+    return float(difference.norm() / (1e-30 + expected[finite].norm()))
+
+
+def assert_no_worse(actual: list[Tensor], exact: list[Tensor], naive: list[Tensor], floor: float) -> None:
+    """Of float32 results: no less accurate than those of the plain formula in float32, but for a few roundings."""
+    for a, e, n in zip(actual, exact, naive, strict=True):
+        assert a.dtype == torch.float32
+        assert relative_error(a, e) <= relative_error(n, e) + floor

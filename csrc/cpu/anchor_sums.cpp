@@ -8,6 +8,7 @@
 
 #include "../math.h"
 #include "dots.h"
+#include "pages.h"
 #include "parallel.h"
 #include "rows.h"
 
@@ -110,7 +111,8 @@ class Kernel {
       const int64_t* const of_first = args_.anchors_of + 2 * list_.first[p];
       const int64_t* const of_second = args_.anchors_of + 2 * list_.second[p];
       for (int64_t k = of_first[0]; k < of_first[1]; ++k) consider(args_.anchor_order[k]);
-      if (of_second[0] != of_first[0])
+      // One range or two apart, but that of a class without anchors may be empty where another begins.
+      if (of_second[1] != of_first[1])
         for (int64_t k = of_second[0]; k < of_second[1]; ++k) consider(args_.anchor_order[k]);
     }
     const int64_t count = int64_t(scratch.rows.size());
@@ -316,6 +318,7 @@ void anchor_sums(const AnchorSumsArgs<T>& args, const AnchorSumsOutput<T>& outpu
 
 template <class T>
 void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient, int threads) {
+  expect_writes(gradient.mixed, args.mixes.count * args.size * int64_t(sizeof(T)));
   Kernel<T> kernel(args, &gradient);
   threads = threads_for(args, threads);
   walk_anchors(kernel, threads);

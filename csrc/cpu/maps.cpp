@@ -2,6 +2,7 @@
 #include "maps.h"
 
 #include <type_traits>
+#include <utility>
 
 #include "simd.h"
 
@@ -44,6 +45,33 @@ METRIX_FN void store_index(int16_t* to, Index<T> index, int64_t count) {
   }
 }
 
+// Element l of what two vectors become when the off-diagonal blocks of size half of their rows change places: of the
+// upper row, or of the lower one. Indices from kLanes on are of the lower row.
+template <class T>
+constexpr int exchanged(int l, int half, bool lower) {
+  const bool right = (l & half) != 0;
+  if (lower) return right ? l + int(kLanes<T>) : l + half;
+  return right ? l - half + int(kLanes<T>) : l;
+}
+
+template <int half, class T, int... l>
+METRIX_FN void exchange(Vector<T>& upper, Vector<T>& lower, std::integer_sequence<int, l...>) {
+  const Vector<T> above = upper;
+  upper = __builtin_shufflevector(above, lower, exchanged<T>(l, half, false)...);
+  lower = __builtin_shufflevector(above, lower, exchanged<T>(l, half, true)...);
+}
+
+// A square of as many vectors as a vector has lanes, in place: blocks of half the size change places, then within each.
+template <int half, class T>
+METRIX_FN void transpose(Vector<T>* rows) {
+  if constexpr (half > 0) {
+    METRIX_UNROLL
+    for (int r = 0; r < kLanes<T>; ++r)
+      if ((r & half) == 0) exchange<half, T>(rows[r], rows[r + half], std::make_integer_sequence<int, kLanes<T>>());
+    transpose<half / 2, T>(rows);
+  }
+}
+
 // Rows far apart are on a page each, which no hardware prefetcher crosses.
 template <int Write, class T>
 METRIX_FN void prefetch_rows(const T* rows, int64_t count, int64_t stride) {
@@ -56,6 +84,18 @@ bool pack(const MapBlock& block, const T* map, int64_t channel_stride, int64_t p
   const bool whole = block.channels == lanes;
   if (whole && channel_stride == 1) {
     for (int64_t x = 0; x < block.positions; ++x) store(packed + x * lanes, load(map + x * position_stride));
+  } else if (whole && position_stride == 1) {
+    int64_t x = 0;
+    for (; x + lanes <= block.positions; x += lanes) {
+      Vector<T> rows[lanes];
+      METRIX_UNROLL
+      for (int64_t l = 0; l < lanes; ++l) rows[l] = load(map + l * channel_stride + x);
+      transpose<lanes / 2, T>(rows);
+      METRIX_UNROLL
+      for (int64_t l = 0; l < lanes; ++l) store(packed + (x + l) * lanes, rows[l]);
+    }
+    for (; x < block.positions; ++x)
+      for (int64_t l = 0; l < lanes; ++l) packed[x * lanes + l] = map[l * channel_stride + x];
   } else {
     if (!whole)
       for (int64_t k = 0; k < block.positions * lanes; ++k) packed[k] = T(0);
@@ -78,9 +118,23 @@ void add_unpacked(const MapBlock& block, const T* packed, int64_t channel_stride
     }
     return;
   }
+  int64_t x = 0;
+  if (block.channels == lanes && position_stride == 1) {
+    for (; x + lanes <= block.positions; x += lanes) {
+      Vector<T> rows[lanes];
+      METRIX_UNROLL
+      for (int64_t l = 0; l < lanes; ++l) rows[l] = load(packed + (x + l) * lanes);
+      transpose<lanes / 2, T>(rows);
+      METRIX_UNROLL
+      for (int64_t l = 0; l < lanes; ++l) {
+        T* row = map + l * channel_stride + x;
+        store(row, load(row) + rows[l]);
+      }
+    }
+  }
   for (int64_t l = 0; l < block.channels; ++l)
-    for (int64_t x = 0; x < block.positions; ++x)
-      map[l * channel_stride + x * position_stride] += packed[x * lanes + l];
+    for (int64_t y = x; y < block.positions; ++y)
+      map[l * channel_stride + y * position_stride] += packed[y * lanes + l];
 }
 
 template <class T>
@@ -110,12 +164,20 @@ void pool_of(const MapBlock& block, const PooledMix<T>* mixes, int64_t count, T*
       METRIX_UNROLL
       for (int k = 0; k < kTogether; ++k) {
         const Vector<T> value = at(mix[k], block.offset + x * lanes);
-        const Index<T> above = Finite ? value > top[k] : (value > top[k]) | ((value != value) & (top[k] == top[k]));
-        top[k] = select(above, value, top[k]);
-        if constexpr (WithArgmax) position[k] = select(above, here, position[k]);
+        if constexpr (Finite) {
+          // Two comparisons: the maximum is one instruction, and does not wait for the mask of the other.
+          if constexpr (WithArgmax) position[k] = select(value <= top[k], position[k], here);
+          top[k] = select(value > top[k], value, top[k]);
+        } else {
+          const Index<T> above = (value > top[k]) | ((value != value) & (top[k] == top[k]));
+          if constexpr (WithArgmax) position[k] = select(above, here, position[k]);
+          top[k] = select(above, value, top[k]);
+        }
       }
     }
-    for (int k = 0; k < kTogether && begin + k < count; ++k) {
+    METRIX_UNROLL
+    for (int k = 0; k < kTogether; ++k) {
+      if (begin + k >= count) break;
       const int64_t row = (begin + k) * block.stride;
       if (block.averages) top[k] += at(mix[k], block.offset + block.positions * lanes);
       store_some<T>(pooled + row, mix[k].weight * top[k], block.channels);

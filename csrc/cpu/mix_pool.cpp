@@ -5,12 +5,13 @@
 #include "../math.h"
 #include "buffer.h"
 #include "maps.h"
+#include "pages.h"
 #include "parallel.h"
 
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kVectorsPerSlab = 4;
+constexpr int64_t kMostVectors = 4;     // of channels in a slab: a line each of every row, next to each other
 constexpr int64_t kMixesTogether = 16;  // a group of 4 x 4 examples
 constexpr int64_t kWorthAThread = 65536;
 
@@ -18,15 +19,16 @@ constexpr int64_t kWorthAThread = 65536;
 template <class T>
 class Slab {
  public:
-  Slab(const MixPoolArgs<T>& args, const MapKernels<T>& kernels, bool averages, int64_t slab)
+  Slab(const MixPoolArgs<T>& args, const MapKernels<T>& kernels, bool averages, int64_t vectors, int64_t slab)
       : args_(args),
         lanes_(kernels.lanes),
+        vectors_(vectors),
         averages_(averages),
-        begin_(slab * kVectorsPerSlab * lanes_),
-        end_(std::min(args.channels, begin_ + kVectorsPerSlab * lanes_)) {}
+        begin_(slab * vectors * lanes_),
+        end_(std::min(args.channels, begin_ + vectors * lanes_)) {}
 
   int64_t map_size() const { return (args_.positions + (averages_ ? 1 : 0)) * lanes_; }
-  int64_t example_size() const { return kVectorsPerSlab * map_size(); }
+  int64_t example_size() const { return vectors_ * map_size(); }
 
   // body(block, first channel) for every vector.
   template <class Body>
@@ -53,7 +55,7 @@ class Slab {
 
  private:
   const MixPoolArgs<T>& args_;
-  const int64_t lanes_;
+  const int64_t lanes_, vectors_;
   const bool averages_;
   const int64_t begin_, end_;
 };
@@ -67,10 +69,12 @@ struct Packed {
 template <class T, class Body>
 void for_each_channel_slab(const MixPoolArgs<T>& args, const MapKernels<T>& kernels, bool averages, int threads,
                            const Body& body) {
-  const int64_t channels = kVectorsPerSlab * kernels.lanes;
   if (args.mixes.count * args.channels * args.positions < kWorthAThread) threads = 1;
-  for_each_slab<Packed<T>>((args.channels + channels - 1) / channels, threads, [&](Packed<T>& packed, int64_t slab) {
-    body(packed, Slab<T>(args, kernels, averages, slab));
+  // Channels do not meet, so results do not depend on how many a slab has: every thread should have some slabs.
+  const int64_t all = (args.channels + kernels.lanes - 1) / kernels.lanes;
+  const int64_t vectors = std::clamp<int64_t>(all / (2 * threads), 1, kMostVectors);
+  for_each_slab<Packed<T>>((all + vectors - 1) / vectors, threads, [&](Packed<T>& packed, int64_t slab) {
+    body(packed, Slab<T>(args, kernels, averages, vectors, slab));
   });
 }
 
@@ -83,6 +87,8 @@ void mix_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const Mi
   const T* const features = static_cast<const T*>(input.features);
   T* const pooled = static_cast<T*>(output.pooled);
   const bool averages = input.averages != nullptr;
+  expect_writes(pooled, list.count * args.channels * int64_t(sizeof(T)));
+  if (output.argmax != nullptr) expect_writes(output.argmax, list.count * args.channels * int64_t(sizeof(int16_t)));
   for_each_channel_slab(args, kernels, averages, threads, [&](Packed<T>& packed, const Slab<T>& slab) {
     T* const maps = packed.maps.take(list.examples * slab.example_size());
     packed.finite.assign(list.examples, 1);

@@ -87,7 +87,7 @@ def strides(features: Tensor) -> tuple[int, int, int] | None:
     """From image to image, channel to channel and position to position; None if positions are not evenly spaced."""
     image, channel, row, column = features.stride()
     height, width = features.shape[2:]
-    if width == 1:
+    if width == 1 or features.numel() == 0:
         return image, channel, row
     return (image, channel, column) if height == 1 or row == width * column else None
 
