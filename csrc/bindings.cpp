@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cpu/rows.h"
+#include "gram.h"
 #include "pair_lambda.h"
 #include "pair_sums.h"
 #include "unit_rows.h"
@@ -99,6 +100,16 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
           py::gil_scoped_release release;
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
+        });
+  m.def(("gram_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address x, Address products, int threads) {
+    py::gil_scoped_release release;
+    metrix::cpu::gram<T>(rows, columns, pointer<const T>(x), pointer<T>(products), threads);
+  });
+  m.def(("gram_backward_" + suffix).c_str(),
+        [](int64_t rows, int64_t columns, Address x, Address grad, Address grad_x, int threads) {
+          py::gil_scoped_release release;
+          metrix::cpu::gram_backward<T>(rows, columns, pointer<const T>(x), pointer<const T>(grad), pointer<T>(grad_x),
+                                        threads);
         });
   m.def(("unit_rows_" + suffix).c_str(),
         [](int64_t rows, int64_t columns, Address order, Address x, Address unit, Address norm, int threads) {

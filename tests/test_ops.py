@@ -18,6 +18,7 @@ import metrix_ext as mx
 from metrix_ext import native, reference
 from metrix_ext.beta import quantile_polynomial
 from metrix_ext.ops import pair_lambda, pair_sums
+from metrix_ext.ops.gram import gram
 from metrix_ext.ops.pair_sums import PAIR_SETS
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
@@ -239,13 +240,16 @@ def test_every_instruction_set_gives_the_same_numbers(isa: str) -> None:
     """In a process of its own, since the choice is made once."""
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from problems import make_problem; from test_ops import check_against_reference\n"
+        "from problems import make_problem\n"
+        "from test_ops import check_against_reference, test_gram_is_a_matrix_product\n"
         "from metrix_ext import native; from metrix_ext.ops.pair_sums import PAIR_SETS; import torch\n"
         "print(native.lib().instruction_set())\n"
         "for pairs in ('clean', *PAIR_SETS):\n"
         "    for rho in ('exp', 'linear'):\n"
         "        check_against_reference(make_problem(pairs, rho, 'wide'))\n"
         "        check_against_reference(make_problem(pairs, rho, 'wide', dim=32), torch.float32)\n"
+        "for n, d in ((33, 70), (150, 133)):\n"
+        "    for dtype in (torch.float32, torch.float64): test_gram_is_a_matrix_product(n, d, dtype)\n"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(
@@ -285,6 +289,56 @@ def test_a_backend_that_cannot_run_says_why() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="'cuda' cannot run"):
             mx.use_backend("cuda").__enter__()
+
+
+# ---- gram -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 1), (2, 0), (3, 5), (7, 64), (33, 70), (150, 133), (300, 40)])
+def test_gram_is_a_matrix_product(n: int, d: int, dtype: torch.dtype) -> None:
+    x, grad = torch.randn(n, d, dtype=torch.float64), torch.randn(n, n, dtype=torch.float64)
+    leaf = x.to(dtype).requires_grad_()
+    products = gram(leaf)
+    products.backward(grad.to(dtype))
+    bound = 1e-13 if dtype == torch.float64 else 1e-6
+    assert torch.equal(products, products.T)
+    assert_same(products.detach(), x @ x.T, bound, "products")
+    assert_same(leaf.grad, (grad + grad.T) @ x, bound, "gradient")
+
+
+def test_gram_has_the_same_bits_for_any_number_of_threads_and_writes_every_element() -> None:
+    x, grad = torch.randn(130, 90), torch.randn(130, 130)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
+            leaf = x.clone().requires_grad_()
+            products = gram(leaf)
+            products.backward(grad.T)  # not contiguous
+            results.append((products.detach(), leaf.grad))
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    for products, gradient in results:
+        assert products.isfinite().all() and gradient.isfinite().all()
+        assert torch.equal(products, results[0][0]) and torch.equal(gradient, results[0][1])
+
+
+def test_gram_passes_not_finite_values_on_and_no_further() -> None:
+    x = torch.randn(9, 20)
+    x[4, 3] = math.nan
+    touched = torch.zeros(9, 9, dtype=torch.bool)
+    touched[4] = touched[:, 4] = True
+    assert torch.equal(gram(x).isnan(), touched)
+
+
+def test_gram_opcheck_and_gradcheck() -> None:
+    x = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(torch.ops.metrix_ext.gram, (x,))
+    assert torch.autograd.gradcheck(gram, x)
 
 
 # ---- pair_lambda ----------------------------------------------------------------------------------------------

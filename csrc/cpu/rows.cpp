@@ -2,6 +2,7 @@
 // external linkage but the two tables at the end.
 #include "rows.h"
 
+#include "products.h"
 #include "simd.h"
 
 namespace metrix::cpu {
@@ -228,9 +229,9 @@ void lambda_row(const PairLambdaArgs& args, int64_t row, int64_t begin, int64_t 
 }
 
 template <class T>
-constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_finite<T>,  dot<T>,
-                                  scaled_difference<T>, exp_sums<T>,       linear_sums<T>, exp_gradient<T>,
-                                  linear_gradient<T>,   lambda_row<T>};
+constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_finite<T>,      dot<T>,
+                                  scaled_difference<T>, inner_products<T>, weighted_sums<T>,   exp_sums<T>,
+                                  linear_sums<T>,       exp_gradient<T>,   linear_gradient<T>, lambda_row<T>};
 
 }  // namespace
 
