@@ -66,6 +66,8 @@ struct WeightedSums {
   bool add;          // to what out has
 };
 
+constexpr int64_t kLambdaPad = 32;
+
 template <class T>
 struct RowKernels {
   // first and second of every j from lambda, q_j and k_ij.
@@ -87,8 +89,9 @@ struct RowKernels {
   T (*exp_gradient)(Sides, const Row<T>&, const ExpSide<T> sides[2], const RowGradient<T>&);
   T (*linear_gradient)(Sides, const Row<T>&, const LinearSide<T> sides[2], const RowGradient<T>&);
 
-  // lambda of the unordered pairs of one row with count columns from begin on.
-  void (*lambda_row)(const PairLambdaArgs&, int64_t row, int64_t begin, int64_t count, T* lambda);
+  // lambda_ij and lambda_ji of the listed pairs; count is a multiple of kLambdaPad.
+  void (*pair_lambda)(uint64_t seed, const BetaQuantile&, int64_t count, const int64_t* i, const int64_t* j, T* ij,
+                      T* ji);
 };
 
 // The kernels of the best instruction set that the processor has, or of the one that METRIX_CPU_ISA names.
