@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from .library import LIBRARY, kernel, register_autograd
+from .library import LIBRARY, implement, kernel, register_autograd
 
 LIBRARY.define("gram(Tensor x) -> Tensor")
 LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
@@ -48,9 +48,8 @@ def _gradient(grad: Tensor, x: Tensor) -> Tensor:
     return grad_x
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("gram", _products, _device)
-    LIBRARY.impl("gram_backward", _gradient, _device)
+_run = implement("gram", _products)
+_run_backward = implement("gram_backward", _gradient)
 
 
 @torch.library.register_fake("metrix_ext::gram", lib=LIBRARY)
@@ -68,7 +67,7 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> Tensor:
-    return torch.ops.metrix_ext.gram_backward(grad, *ctx.saved_tensors)
+    return _run_backward(grad, *ctx.saved_tensors)
 
 
-_differentiable = register_autograd("gram", _setup_context, _backward)
+_differentiable = register_autograd("gram", _run, _setup_context, _backward)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import native
 
@@ -18,19 +19,46 @@ def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
     return function
 
 
+def implement(
+    name: str, function: Callable[..., Any], devices: tuple[str, ...] = ("CPU", "CUDA"), differentiable: bool = True
+) -> Callable[..., Any]:
+    """Makes a function an op's implementation on the devices, and returns what to call the op by.
+
+    Plain tensors that nothing traces or records go straight to the function, as they do inside an autograd.Function:
+    the way through torch.library is Python, too, 10 us a call, which shows in a batch of 100.
+    """
+    for device in devices:
+        LIBRARY.impl(name, function, device)
+    op = getattr(torch.ops.metrix_ext, name)
+
+    def call(first: Any, *rest: Any) -> Any:
+        recorded = differentiable and torch.is_grad_enabled()
+        if recorded or type(first) is not Tensor or torch.compiler.is_compiling():
+            return op(first, *rest)
+        return function(first, *rest)
+
+    return call
+
+
 def register_autograd(
-    name: str, setup_context: Callable[[Any, tuple[Any, ...], Any], None], backward: Callable[..., Any]
+    name: str,
+    run: Callable[..., Any],
+    setup_context: Callable[[Any, tuple[Any, ...], Any], None],
+    backward: Callable[..., Any],
 ) -> Callable[..., Any]:
     """Gives an op its gradient, and returns the function to call it by.
 
     Eager calls go through an autograd.Function of our own: the one that torch.library makes reads the op's schema in
-    Python at every call, 30 us for pair_sums, which shows in a batch of 100.
+    Python at every call, 30 us for pair_sums.
+
+    Args:
+        run: what ``implement`` gave.
     """
     torch.library.register_autograd(f"metrix_ext::{name}", backward, setup_context=setup_context, lib=LIBRARY)
     op = getattr(torch.ops.metrix_ext, name)
 
     def forward(ctx: Any, *args: Any) -> Any:
-        output = op(*args)
+        output = run(*args)
         setup_context(ctx, args, output)
         return output
 
