@@ -20,22 +20,21 @@ def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
 
 
 def implement(
-    name: str, function: Callable[..., Any], devices: tuple[str, ...] = ("CPU", "CUDA"), differentiable: bool = True
+    name: str, function: Callable[..., Any], devices: tuple[str, ...] = ("CPU", "CUDA")
 ) -> Callable[..., Any]:
-    """Makes a function an op's implementation on the devices, and returns what to call the op by.
+    """Makes a function an op's implementation on the devices, and returns what to call the op by where no gradient is
+    recorded.
 
-    Plain tensors that nothing traces or records go straight to the function, as they do inside an autograd.Function:
-    the way through torch.library is Python, too, 10 us a call, which shows in a batch of 100.
+    Plain tensors that nothing traces go straight to the function: the way through torch.library is Python, too, 10 us a
+    call, which shows in a batch of 100.
     """
     for device in devices:
         LIBRARY.impl(name, function, device)
     op = getattr(torch.ops.metrix_ext, name)
 
     def call(first: Any, *rest: Any) -> Any:
-        recorded = differentiable and torch.is_grad_enabled()
-        if recorded or type(first) is not Tensor or torch.compiler.is_compiling():
-            return op(first, *rest)
-        return function(first, *rest)
+        traced = type(first) is not Tensor or torch.compiler.is_compiling()
+        return op(first, *rest) if traced else function(first, *rest)
 
     return call
 
@@ -49,7 +48,7 @@ def register_autograd(
     """Gives an op its gradient, and returns the function to call it by.
 
     Eager calls go through an autograd.Function of our own: the one that torch.library makes reads the op's schema in
-    Python at every call, 30 us for pair_sums.
+    Python at every call, 30 us for pair_sums. A second derivative is refused.
 
     Args:
         run: what ``implement`` gave.
@@ -62,7 +61,14 @@ def register_autograd(
         setup_context(ctx, args, output)
         return output
 
-    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    def backward_once(ctx: Any, *grads: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                f"metrix_ext::{name} has no second derivative (create_graph=True); use_backend('reference') has one"
+            )
+        return backward(ctx, *grads)
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward_once)}
     eager: Any = type(name, (torch.autograd.Function,), members)
 
     def call(*args: Any) -> Any:

@@ -83,4 +83,4 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
     return out
 
 
-_run = implement("pair_lambda", _pair_lambda, differentiable=False)
+_run = implement("pair_lambda", _pair_lambda)

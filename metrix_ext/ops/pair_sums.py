@@ -255,9 +255,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor | None, ...]:
     sums, rest, similarity, positives, self_index, mask, *optional = ctx.saved_tensors
-    gradients = _run_backward(
-        grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional
-    )
+    gradients = _run_backward(grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional)
     wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
     return (gradients[0], None, None, None, None, None, None, None, *wanted)
 
