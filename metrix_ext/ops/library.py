@@ -58,6 +58,7 @@ def register_autograd(
 
     def forward(ctx: Any, *args: Any) -> Any:
         output = run(*args)
+        ctx.set_materialize_grads(False)  # no zeros for outputs that only backward reads
         setup_context(ctx, args, output)
         return output
 
@@ -66,6 +67,8 @@ def register_autograd(
             raise RuntimeError(
                 f"metrix_ext::{name} has no second derivative (create_graph=True); use_backend('reference') has one"
             )
+        if grads[0] is None:  # only the first output of an op has a gradient
+            return (None,) * len(ctx.needs_input_grad)
         return backward(ctx, *grads)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward_once)}
