@@ -10,6 +10,8 @@
 
 #include "anchor_sums.h"
 #include "cpu/rows.h"
+#include "gram.h"
+#include "mean_loss.h"
 #include "mix_pool.h"
 #include "pair_lambda.h"
 #include "pair_sums.h"
@@ -53,6 +55,13 @@ metrix::Pairs parse_pairs(const std::string& name) {
   if (name == "neg-neg") return Pairs::kNegNeg;
   if (name == "anc-pos") return Pairs::kAncPos;
   throw std::invalid_argument("unknown set of pairs: " + name);
+}
+
+metrix::MeanLossArgs loss_args(int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu) {
+  const auto kind = sigma == "log"     ? metrix::Sigma::kLog
+                    : sigma == "log1p" ? metrix::Sigma::kLog1p
+                                       : metrix::Sigma::kIdentity;
+  return {anchors, kind, {scales[0], scales[1]}, relu};
 }
 
 // What forward and backward share, built once per call by ops/pair_sums.py.
@@ -160,6 +169,26 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           const auto args = lambda_args(seed, rows, row_count, columns, column_count, quantile);
           py::gil_scoped_release release;
           metrix::cpu::pair_lambda<T>(args, pointer<T>(lambda), threads);
+        });
+  m.def(("gram_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address x, Address products, int threads) {
+    py::gil_scoped_release release;
+    metrix::cpu::gram<T>(rows, columns, pointer<const T>(x), pointer<T>(products), threads);
+  });
+  m.def(("gram_backward_" + suffix).c_str(),
+        [](int64_t rows, int64_t columns, Address x, Address grad, Address grad_x, int threads) {
+          py::gil_scoped_release release;
+          metrix::cpu::gram_backward<T>(rows, columns, pointer<const T>(x), pointer<const T>(grad), pointer<T>(grad_x),
+                                        threads);
+        });
+  m.def(("mean_loss_" + suffix).c_str(), [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales,
+                                            bool relu, Address sums, Address loss) {
+    *pointer<T>(loss) = metrix::cpu::mean_loss<T>(loss_args(anchors, sigma, scales, relu), pointer<const T>(sums));
+  });
+  m.def(("mean_loss_backward_" + suffix).c_str(),
+        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, Address sums,
+           Address grad, Address grad_sums) {
+          metrix::cpu::mean_loss_backward<T>(loss_args(anchors, sigma, scales, relu), pointer<const T>(sums),
+                                             *pointer<const T>(grad), pointer<T>(grad_sums));
         });
   m.def(("unit_rows_" + suffix).c_str(),
         [](int64_t rows, int64_t columns, Address order, Address x, Address unit, Address norm, int threads) {

@@ -91,18 +91,18 @@ METRIX_FN float exp2(float x) { return exp2_single<uint32_t>(x); }
 METRIX_FN double exp2(double x) { return exp2_double<uint64_t>(x); }
 
 // log2 of a positive, normal double: log2(m) = 2/ln2 * artanh((m-1)/(m+1)) with m in [sqrt(1/2), sqrt(2)).
-METRIX_FN double log2(double x) {
+template <class Bits, class T>
+METRIX_FN T log2_double(T x) {
   // Subtracting sqrt(1/2)'s bits makes the exponent field round to nearest.
   constexpr uint64_t kSqrtHalf = 0x3fe6a09e667f3bcdull;
-  const uint64_t bits = bit_cast<uint64_t>(x);
-  const uint64_t field = (bits - kSqrtHalf) & 0xfff0000000000000ull;
-  const double m = bit_cast<double>(bits - field);
+  const Bits bits = bit_cast<Bits>(x);
+  const Bits field = (bits - kSqrtHalf) & 0xfff0000000000000ull;
+  const T m = bit_cast<T>(bits - field);
   // The exponent (-1022..1023) as a double without an integer conversion, which AVX2 lacks for 64 bits.
-  const double exponent = bit_cast<double>(((field >> 52) ^ 0x800ull) | 0x4330000000000000ull) - 4503599627372544.;
-  const double f = (m - 1.) / (m + 1.);
-  const double f2 = f * f;
-  double p = 1. / 21.;
-  p = p * f2 + 1. / 19.;
+  const T exponent = bit_cast<T>(((field >> 52) ^ uint64_t(0x800)) | 0x4330000000000000ull) - 4503599627372544.;
+  const T f = (m - 1.) / (m + 1.);
+  const T f2 = f * f;
+  T p = 1. / 21. * f2 + 1. / 19.;
   p = p * f2 + 1. / 17.;
   p = p * f2 + 1. / 15.;
   p = p * f2 + 1. / 13.;
@@ -170,20 +170,35 @@ METRIX_FN T linear_rho_slope(T s, S scale, S shift, S floor) {
 
 // ---- lambda of a pair -------------------------------------------------------------------------------------
 
-// First output word of Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
-METRIX_FN uint32_t philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+// The formulas of lambda are written for Bits: one 64-bit integer, or on the CPU a vector of them.
+
+// Product of the lower halves. A class for the same reason as SquareRoot.
+template <class Bits>
+struct HalfProduct {
+  METRIX_FN Bits of(Bits a, uint32_t b) { return (a & uint64_t(0xffffffffu)) * uint64_t(b); }
+};
+
+// First output word of Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Words are
+// the lower halves of Bits; what the upper halves hold is of no account, neither here nor in the result.
+template <class Bits>
+METRIX_FN Bits philox(Bits c0, Bits c1, Bits c2, Bits c3, uint32_t k0, uint32_t k1) {
   METRIX_UNROLL
   for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = uint64_t(0xD2511F53u) * c0;
-    const uint64_t p1 = uint64_t(0xCD9E8D57u) * c2;
-    c0 = uint32_t(p1 >> 32) ^ c1 ^ k0;
-    c1 = uint32_t(p1);
-    c2 = uint32_t(p0 >> 32) ^ c3 ^ k1;
-    c3 = uint32_t(p0);
+    const Bits p0 = HalfProduct<Bits>::of(c0, 0xD2511F53u);
+    const Bits p1 = HalfProduct<Bits>::of(c2, 0xCD9E8D57u);
+    c0 = (p1 >> 32) ^ c1 ^ uint64_t(k0);
+    c1 = p1;
+    c2 = (p0 >> 32) ^ c3 ^ uint64_t(k1);
+    c3 = p0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
   return c0;
+}
+
+template <class Bits>
+METRIX_FN auto in_upper_half(Bits word) {
+  return (word & uint64_t(0x80000000u)) != uint64_t(0);
 }
 
 // Quantile of Beta(alpha, alpha) at u in (0, 1/2]. With v = (2u)^(1/alpha) the quantile is analytic in v, so it is
@@ -195,36 +210,43 @@ struct BetaQuantile {
   double coefficients[kTerms];
 };
 
-METRIX_FN double lower_beta_quantile(double u, const BetaQuantile& quantile) {
-  const double v = exp2(log2(2. * u) * quantile.inverse_alpha);
-  const double t = quantile.slope * v + quantile.offset;
-  double p = quantile.coefficients[BetaQuantile::kTerms - 1];
-  METRIX_UNROLL
-  for (int k = BetaQuantile::kTerms - 2; k >= 0; --k) p = p * t + quantile.coefficients[k];
-  return v * p;
+// lambda of the unordered pair {i, j}, as the weight of the lower index, is a pure function of (seed, i, j). In three
+// steps, so that a loop can take several vectors through each: a random word, v of its quantile, lambda.
+template <class Bits>
+METRIX_FN Bits word_of_pair(uint64_t seed, Bits i, Bits j) {
+  const Bits low = select(i < j, i, j);
+  const Bits high = select(i < j, j, i);
+  return philox<Bits>(low, high, low >> 32, high >> 32, uint32_t(seed), uint32_t(seed >> 32));
 }
 
-// lambda of the unordered pair {i, j}, as the weight of the lower index: a pure function of (seed, i, j).
-template <class T>
-METRIX_FN T lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
-  const uint64_t low = i < j ? i : j;
-  const uint64_t high = i < j ? j : i;
-  const uint32_t word = philox(uint32_t(low), uint32_t(high), uint32_t(low >> 32), uint32_t(high >> 32), uint32_t(seed),
-                               uint32_t(seed >> 32));
-  // u = (word + 1/2) 2^-32; the quantile is symmetric, so only min(u, 1 - u) is looked up.
-  const bool upper = word >= 0x80000000u;
-  const uint32_t folded = upper ? ~word : word;
+// u = (word + 1/2) 2^-32; the quantile is symmetric, so only min(u, 1 - u) is looked up.
+template <class T, class Bits>
+METRIX_FN T quantile_variable(Bits word, const BetaQuantile& quantile) {
+  const Bits folded = select(in_upper_half(word), word ^ uint64_t(0x7fffffffu), word) & uint64_t(0x7fffffffu);
   // An integer below 2^31 becomes a double by its bits: the conversion vectorises on every instruction set.
-  const double folded_value = bit_cast<double>(uint64_t(folded) | 0x4330000000000000ull) - 4503599627370496.;
-  const double u = (folded_value + 0.5) * 2.3283064365386962890625e-10;
-  const double lower = lower_beta_quantile(u, quantile);
-  return T(upper ? 1. - lower : lower);
+  const T integer = bit_cast<T>(folded | 0x4330000000000000ull) - 4503599627370496.;
+  const T twice_u = (integer + 0.5) * 4.656612873077392578125e-10;
+  return exp2_double<Bits>(log2_double<Bits>(twice_u) * quantile.inverse_alpha);
+}
+
+template <class T, class Bits>
+METRIX_FN T beta_quantile(Bits word, T v, const BetaQuantile& quantile) {
+  const T t = quantile.slope * v + quantile.offset;
+  T p = T{} + quantile.coefficients[BetaQuantile::kTerms - 1];
+  METRIX_UNROLL
+  for (int k = BetaQuantile::kTerms - 2; k >= 0; --k) p = p * t + quantile.coefficients[k];
+  return select(in_upper_half(word), 1. - v * p, v * p);
+}
+
+METRIX_FN double lambda_of_pair(uint64_t seed, uint64_t i, uint64_t j, const BetaQuantile& quantile) {
+  const uint64_t word = word_of_pair(seed, i, j);
+  return beta_quantile(word, quantile_variable<double>(word, quantile), quantile);
 }
 
 // lambda_ij from lambda of {i, j}: lambda_ji = 1 - lambda_ij in T itself, and one half where i = j.
-template <class T>
-METRIX_FN T weight_of_first(T lambda, uint64_t i, uint64_t j) {
-  return i == j ? T(0.5) : i < j ? lambda : T(1) - lambda;
+template <class T, class Condition>
+METRIX_FN T weight_of_first(T lambda, Condition same, Condition ordered) {
+  return select(same, T{} + 0.5f, select(ordered, lambda, 1.f - lambda));
 }
 
 }  // namespace metrix

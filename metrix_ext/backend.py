@@ -12,6 +12,7 @@ import torch
 from . import native
 
 NAMES = ("reference", "cpu", "cuda", "triton", "auto")
+_PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # by the type of the device
 
 # Asked once: torch.compile traces choose().
 _triton_is_installed = importlib.util.find_spec("triton") is not None
@@ -81,8 +82,10 @@ def choose(device: torch.device) -> str:
     if _requested == "reference":
         return "reference"
     if _requested == "auto":
-        by_preference = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}.get(device.type, ())
-        return next((name for name in by_preference if _why_not_on(name, device) is None), "reference")
+        for name in _PREFERRED.get(device.type, ()):
+            if why_not(name) is None:
+                return name
+        return "reference"
     if reason := _why_not_on(_requested, device):
         raise RuntimeError(f"backend {_requested!r} cannot run: {reason}")
     return _requested

@@ -16,9 +16,9 @@ from torch import Tensor
 from .batch import Batch
 from .formula import Rho, flat
 from .heads import PoolingHead
-from .ops.anchor_sums import list_arguments
-from .ops.library import LIBRARY, register_autograd
-from .ops.mix_pool import compute_dtype, strides
+from .ops.anchor_sums import list_arguments, run_anchor_sums, run_anchor_sums_backward
+from .ops.library import LIBRARY, implement, register_autograd
+from .ops.mix_pool import compute_dtype, run_mix_pool, run_mix_pool_backward, strides
 from .ops.mixes import WARP_TILE, Mixes
 from .pairs import Lambda, unordered
 from .relations import Relations
@@ -142,7 +142,7 @@ class _Problem(NamedTuple):
 
     def pool(self, mixes: Mixes, averages: Tensor | None, with_argmax: bool) -> tuple[Tensor, Tensor]:
         """The mixes of a chunk [p, c], and where their maxima are."""
-        return torch.ops.metrix_ext.mix_pool(self.features, self.order, *mixes.tensors, averages, with_argmax)
+        return run_mix_pool(self.features, self.order, *mixes.tensors, averages, with_argmax)
 
     def project(self, pooled: Tensor, out: Tensor | None = None) -> Tensor:
         """The linear layer, [p, d]."""
@@ -162,7 +162,7 @@ def _forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
         for at, mixes, rest in problem.chunks():
             pooled, _ = problem.pool(mixes, averages, with_argmax=False)
             projected = problem.project(pooled, kept[at] if len(kept) else None)
-            sums_of_chunk, nonzero_of_chunk = torch.ops.metrix_ext.anchor_sums(projected, anchors, *rest)
+            sums_of_chunk, nonzero_of_chunk = run_anchor_sums(projected, anchors, *rest)
             sums = torch.logaddexp(sums, sums_of_chunk) if problem.exponential else sums + sums_of_chunk
             nonzero += nonzero_of_chunk
     return sums, nonzero, kept
@@ -186,17 +186,13 @@ def _gradients(
         for at, mixes, rest in problem.chunks():
             pooled, argmax = problem.pool(mixes, averages, with_argmax=features_wanted)
             projected = kept[at] if len(kept) else problem.project(pooled)
-            grad_projected = torch.ops.metrix_ext.anchor_sums_backward(
-                grad_sums, sums, projected, anchors, *rest, grad_anchors
-            )
+            grad_projected = run_anchor_sums_backward(grad_sums, sums, projected, anchors, *rest, grad_anchors)
             grad_bias += grad_projected.sum(0, dtype=exact)
             if weight_wanted:
                 grad_weight += grad_projected.T @ pooled
             if features_wanted:
                 grad_pooled = torch.mm(grad_projected, weight, out=pooled)
-                torch.ops.metrix_ext.mix_pool_backward(
-                    grad_pooled, argmax, problem.order, *mixes.tensors, grad_features, grad_averages
-                )
+                run_mix_pool_backward(grad_pooled, argmax, problem.order, *mixes.tensors, grad_features, grad_averages)
         if grad_averages is not None:
             height, width = features.shape[2:]
             grad_features.add_(grad_averages[:, :, None, None], alpha=1 / (height * width))
@@ -209,9 +205,8 @@ def _zeros_like_maps(features: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(like, dtype=dtype)
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("feature_sums", _forward, _device)
-    LIBRARY.impl("feature_sums_backward", _gradients, _device)
+_run = implement("feature_sums", _forward)
+_run_backward = implement("feature_sums_backward", _gradients)
 
 
 @torch.library.register_fake("metrix_ext::feature_sums", lib=LIBRARY)
@@ -239,20 +234,15 @@ def _backward_fake(grad_sums: Tensor, sums: Tensor, kept: Tensor, *args: Any) ->
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     *tensors, pairs, one_mix_per_pair, average, exponential, rho, workspace = inputs
     ctx.options = pairs, one_mix_per_pair, average, exponential, rho, workspace
-    ctx.set_materialize_grads(False)  # the projections that are kept have a gradient of their size
     ctx.save_for_backward(output[0], output[2], *tensors)
 
 
-def _backward(ctx: Any, grad_sums: Tensor | None, *_others: Any) -> tuple[Tensor | None, ...]:
-    if grad_sums is None:
-        return (None,) * 15
+def _backward(ctx: Any, grad_sums: Tensor, *_others: Any) -> tuple[Tensor | None, ...]:
     sums, kept, *tensors = ctx.saved_tensors
     features_wanted, weight_wanted, bias_wanted, anchors_wanted = ctx.needs_input_grad[:4]
-    gradients = torch.ops.metrix_ext.feature_sums_backward(
-        grad_sums, sums, kept, *tensors, *ctx.options, [features_wanted, weight_wanted]
-    )
+    gradients = _run_backward(grad_sums, sums, kept, *tensors, *ctx.options, [features_wanted, weight_wanted])
     wanted = features_wanted, weight_wanted, bias_wanted, anchors_wanted
     return (*(g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True)), *[None] * 11)
 
 
-_differentiable = register_autograd("feature_sums", _setup_context, _backward)
+_differentiable = register_autograd("feature_sums", _run, _setup_context, _backward)

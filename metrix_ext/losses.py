@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .batch import Batch, candidates_from_examples, candidates_from_proxies
 from .chunked import sums_of_anchors
-from .formula import Formula, Rho, Sigma
+from .formula import Formula, Rho, Sigma, mean
+from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
 
 LOG1P = Sigma("log1p")
@@ -89,12 +90,7 @@ class TableLoss(nn.Module):
             terms: gives [m, 2], how many terms each sum has.
             nonzero: [m, 2], how many of them are not 0; only if the formula is linear.
         """
-        return _mean(self.formula.per_anchor(sums))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The mean, and a differentiable 0 of no values."""
-    return values.sum() / max(1, values.shape[0])
+        return mean_loss(sums, self.formula)
 
 
 class ContrastiveLoss(TableLoss):
@@ -231,7 +227,7 @@ class ProxyAnchorLoss(ProxyLoss):
             return super().combine(sums, terms, nonzero)
         positive, negative = (sigma(sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
         with_positives = (terms()[:, 0] > 0).sum().clamp(min=1)
-        return positive.sum() / with_positives + _mean(negative)
+        return positive.sum() / with_positives + mean(negative)
 
 
 class ProxyNCALoss(ProxyLoss):

@@ -17,7 +17,10 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext import native, reference
 from metrix_ext.beta import quantile_polynomial
+from metrix_ext.formula import Formula, mean
 from metrix_ext.ops import pair_lambda, pair_sums
+from metrix_ext.ops.gram import gram
+from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.pair_sums import PAIR_SETS
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
@@ -127,6 +130,19 @@ def test_opcheck(pairs: str) -> None:
         torch.ops.metrix_ext.pair_sums,
         (arguments["similarity"], relations.positives, relations.self_index, None, pairs, True, flat, *optional),
     )
+
+
+@pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])
+def test_a_second_derivative_is_refused(pairs: str) -> None:
+    arguments = make_problem(pairs, "nca").arguments(grad=True)
+    sums = pair_sums(**arguments)[0]
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(sums[sums.isfinite()].sum(), arguments["similarity"], create_graph=True)
+    with mx.use_backend("reference"):
+        sums = pair_sums(**arguments)[0]
+    (grad,) = torch.autograd.grad(sums[sums.isfinite()].sum(), arguments["similarity"], create_graph=True)
+    grad.square().sum().backward()
+    assert arguments["similarity"].grad.isfinite().all()
 
 
 @pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg"])
@@ -239,13 +255,16 @@ def test_every_instruction_set_gives_the_same_numbers(isa: str) -> None:
     """In a process of its own, since the choice is made once."""
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from problems import make_problem; from test_ops import check_against_reference\n"
+        "from problems import make_problem\n"
+        "from test_ops import check_against_reference, test_gram_is_a_matrix_product\n"
         "from metrix_ext import native; from metrix_ext.ops.pair_sums import PAIR_SETS; import torch\n"
         "print(native.lib().instruction_set())\n"
         "for pairs in ('clean', *PAIR_SETS):\n"
         "    for rho in ('exp', 'linear'):\n"
         "        check_against_reference(make_problem(pairs, rho, 'wide'))\n"
         "        check_against_reference(make_problem(pairs, rho, 'wide', dim=32), torch.float32)\n"
+        "for n, d in ((33, 70), (150, 133)):\n"
+        "    for dtype in (torch.float32, torch.float64): test_gram_is_a_matrix_product(n, d, dtype)\n"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(
@@ -285,6 +304,86 @@ def test_a_backend_that_cannot_run_says_why() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="'cuda' cannot run"):
             mx.use_backend("cuda").__enter__()
+
+
+# ---- gram -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 1), (2, 0), (3, 5), (7, 64), (33, 70), (150, 133), (300, 40)])
+def test_gram_is_a_matrix_product(n: int, d: int, dtype: torch.dtype) -> None:
+    x, grad = torch.randn(n, d, dtype=torch.float64), torch.randn(n, n, dtype=torch.float64)
+    leaf = x.to(dtype).requires_grad_()
+    products = gram(leaf)
+    products.backward(grad.to(dtype))
+    bound = 1e-13 if dtype == torch.float64 else 1e-6
+    assert torch.equal(products, products.T)
+    assert_same(products.detach(), x @ x.T, bound, "products")
+    assert_same(leaf.grad, (grad + grad.T) @ x, bound, "gradient")
+
+
+def test_gram_has_the_same_bits_for_any_number_of_threads_and_writes_every_element() -> None:
+    x, grad = torch.randn(130, 90), torch.randn(130, 130)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
+            leaf = x.clone().requires_grad_()
+            products = gram(leaf)
+            products.backward(grad.T)  # not contiguous
+            results.append((products.detach(), leaf.grad))
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    for products, gradient in results:
+        assert products.isfinite().all() and gradient.isfinite().all()
+        assert torch.equal(products, results[0][0]) and torch.equal(gradient, results[0][1])
+
+
+def test_gram_passes_not_finite_values_on_and_no_further() -> None:
+    x = torch.randn(9, 20)
+    x[4, 3] = math.nan
+    touched = torch.zeros(9, 9, dtype=torch.bool)
+    touched[4] = touched[:, 4] = True
+    assert torch.equal(gram(x).isnan(), touched)
+
+
+def test_gram_opcheck_and_gradcheck() -> None:
+    x = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(torch.ops.metrix_ext.gram, (x,))
+    assert torch.autograd.gradcheck(gram, x)
+
+
+# ---- mean_loss ------------------------------------------------------------------------------------------------
+
+FORMULAS = [
+    loss.formula for loss in (mx.losses.ContrastiveLoss(), mx.losses.LiftedStructureLoss(), mx.losses.NCALoss())
+]
+FORMULAS += [mx.losses.MultiSimilarityLoss().formula, mx.losses.BinomialDevianceLoss().formula]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mean_loss_is_the_formula(formula: Formula, dtype: torch.dtype) -> None:
+    empty = -math.inf if formula.exponential else 0.0
+    extremes = torch.tensor([[empty, 1.0], [2.0, empty], [empty, empty], [90.0, -90.0], [-800.0, 800.0], [0.0, 0.0]])
+    for sums in (torch.cat((4 * torch.randn(40, 2), extremes)), torch.zeros(0, 2)):
+        exact, leaf = sums.double().requires_grad_(), sums.to(dtype).requires_grad_()
+        expected, loss = mean(formula.per_anchor(exact)), mean_loss(leaf, formula)
+        (3 * expected).backward()
+        (3 * loss).backward()
+        bound = 1e-14 if dtype == torch.float64 else 1e-6
+        assert loss.shape == () and loss.dtype == dtype
+        assert_same(loss.detach(), expected.detach(), bound, "loss")
+        assert_same(leaf.grad, exact.grad, bound, "gradient")
+    assert mean_loss(torch.tensor([[math.nan, 1.0], [1.0, 1.0]], dtype=dtype), formula).isnan()
+
+
+def test_mean_loss_opcheck() -> None:
+    sums = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(torch.ops.metrix_ext.mean_loss, (sums, "log1p", [0.5, 2.0], False))
 
 
 # ---- pair_lambda ----------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 // external linkage but the two tables at the end.
 #include "rows.h"
 
+#include <type_traits>
+
+#include "products.h"
 #include "simd.h"
 
 namespace metrix::cpu {
@@ -218,19 +221,36 @@ T linear_gradient(Sides sides, const Row<T>& row, const LinearSide<T> side[2], c
                     [&]<Sides S, bool Mixed>() { return linear_gradient_of<S, Mixed>(row, side, gradient); });
 }
 
+// One step after the other: the long chains of several vectors then overlap.
 template <class T>
-void lambda_row(const PairLambdaArgs& args, int64_t row, int64_t begin, int64_t count, T* __restrict lambda) {
-  const uint64_t seed = uint64_t(*args.seed), i = uint64_t(args.rows[row]);
-  const int64_t* __restrict columns = args.columns + begin;
-  const BetaQuantile quantile = args.quantile;
-#pragma omp simd
-  for (int64_t c = 0; c < count; ++c) lambda[c] = lambda_of_pair<T>(seed, i, uint64_t(columns[c]), quantile);
+void pair_lambda(uint64_t seed, const BetaQuantile& quantile, int64_t count, const int64_t* i, const int64_t* j, T* ij,
+                 T* ji) {
+  constexpr int64_t kStep = kLanes<double>, kVectors = kLambdaPad / kStep;
+  typedef T Numbers __attribute__((vector_size(kStep * sizeof(T))));
+  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Mask __attribute__((vector_size(kStep * sizeof(T))));
+  for (int64_t begin = 0; begin < count; begin += kLambdaPad) {
+    U64 first[kVectors], second[kVectors], words[kVectors];
+    F64 values[kVectors];
+    __builtin_memcpy(first, i + begin, sizeof(first));
+    __builtin_memcpy(second, j + begin, sizeof(second));
+    for (int64_t k = 0; k < kVectors; ++k) words[k] = word_of_pair(seed, first[k], second[k]);
+    for (int64_t k = 0; k < kVectors; ++k) values[k] = quantile_variable<F64>(words[k], quantile);
+    for (int64_t k = 0; k < kVectors; ++k) values[k] = beta_quantile(words[k], values[k], quantile);
+    for (int64_t k = 0; k < kVectors; ++k) {
+      const Numbers lambda = __builtin_convertvector(values[k], Numbers);
+      const Mask same = __builtin_convertvector(first[k] == second[k], Mask);
+      const Mask ordered = __builtin_convertvector(first[k] < second[k], Mask);
+      const Numbers weights[2] = {weight_of_first(lambda, same, ordered), weight_of_first(lambda, same, ~ordered)};
+      __builtin_memcpy(ij + begin + k * kStep, &weights[0], sizeof(Numbers));
+      __builtin_memcpy(ji + begin + k * kStep, &weights[1], sizeof(Numbers));
+    }
+  }
 }
 
 template <class T>
-constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_finite<T>,  dot<T>,
-                                  scaled_difference<T>, exp_sums<T>,       linear_sums<T>, exp_gradient<T>,
-                                  linear_gradient<T>,   lambda_row<T>};
+constexpr RowKernels<T> kTable = {mix_coefficients<T>,  norm_gradients<T>, all_finite<T>,      dot<T>,
+                                  scaled_difference<T>, inner_products<T>, weighted_sums<T>,   exp_sums<T>,
+                                  linear_sums<T>,       exp_gradient<T>,   linear_gradient<T>, pair_lambda<T>};
 
 }  // namespace
 

@@ -51,6 +51,23 @@ struct RowGradient {
   T* moment;      // sum of ds * s, from which the gradients of the norms follow; null without mixing
 };
 
+// Rows of a tile of inner products, and of a tile of weighted sums.
+constexpr int kGramTile = 4;
+constexpr int kSumsTile = 6;
+
+// out_r = sum over k < count of weight_kr x_k, each [columns], for the first of kSumsTile rows r.
+template <class T>
+struct WeightedSums {
+  int64_t rows, count, columns;
+  const T* weights;  // [count, kSumsTile]
+  const T* x;        // [count, columns]
+  T* out;            // [rows, columns]
+  int64_t stride;    // from row to row of x and of out
+  bool add;          // to what out has
+};
+
+constexpr int64_t kLambdaPad = 32;
+
 template <class T>
 struct RowKernels {
   // first and second of every j from lambda, q_j and k_ij.
@@ -62,14 +79,19 @@ struct RowKernels {
   // out = (x - share * y) * scale.
   void (*scaled_difference)(int64_t size, const T* x, const T* y, T share, T scale, T* out);
 
+  void (*inner_products)(int64_t size, const T* const x[kGramTile], const T* const y[kGramTile],
+                         T out[kGramTile][kGramTile]);
+  void (*weighted_sums)(const WeightedSums<T>&);
+
   void (*exp_sums)(Sides, const Row<T>&, const ExpSide<T> sides[2], Cell<T> cells[2], T* scratch);
   void (*linear_sums)(Sides, const Row<T>&, const LinearSide<T> sides[2], Cell<T> cells[2]);
   // Both return d/d s(a, i).
   T (*exp_gradient)(Sides, const Row<T>&, const ExpSide<T> sides[2], const RowGradient<T>&);
   T (*linear_gradient)(Sides, const Row<T>&, const LinearSide<T> sides[2], const RowGradient<T>&);
 
-  // lambda of the unordered pairs of one row with count columns from begin on.
-  void (*lambda_row)(const PairLambdaArgs&, int64_t row, int64_t begin, int64_t count, T* lambda);
+  // lambda_ij and lambda_ji of the listed pairs; count is a multiple of kLambdaPad.
+  void (*pair_lambda)(uint64_t seed, const BetaQuantile&, int64_t count, const int64_t* i, const int64_t* j, T* ij,
+                      T* ji);
 };
 
 // The kernels of the best instruction set that the processor has, or of the one that METRIX_CPU_ISA names.

@@ -5,6 +5,10 @@
 
 #include <cstdint>
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 #include "../math.h"
 
 // A name that ends in that of the instruction set.
@@ -58,6 +62,23 @@ struct SquareRoot<F64> {
   }
 };
 
+// The vector extensions know no such product: they would multiply all 64 bits.
+#ifdef __SSE2__
+template <>
+struct HalfProduct<U64> {
+  METRIX_FN U64 of(U64 a, uint32_t b) {
+    const U64 all_b = U64{} + b;
+#if METRIX_VECTOR_BYTES == 64
+    return U64(_mm512_maskz_mul_epu32(0xff, __m512i(a), __m512i(all_b)));  // GCC 12 warns of the plain one
+#elif METRIX_VECTOR_BYTES == 32
+    return U64(_mm256_mul_epu32(__m256i(a), __m256i(all_b)));
+#else
+    return U64(_mm_mul_epu32(__m128i(a), __m128i(all_b)));
+#endif
+  }
+};
+#endif
+
 namespace {
 
 METRIX_FN F32 exp2(F32 x) { return exp2_single<U32>(x); }
@@ -75,24 +96,30 @@ METRIX_FN void store(T* p, Vector<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
 
-// Folds the upper half of the lanes onto the lower one until one is left.
-template <class T, class Combine>
-METRIX_FN T fold(Vector<T> v, const Combine& combine) {
-  T lanes[kLanes<T>];
-  store(lanes, v);
-  for (int64_t half = kLanes<T> / 2; half > 0; half /= 2)
-    for (int64_t l = 0; l < half; ++l) lanes[l] = combine(lanes[l], lanes[l + half]);
-  return lanes[0];
+// Folds the upper half of the lanes onto the lower one until one is left; in registers, half the width each time.
+template <class T, int64_t lanes, class Combine>
+METRIX_FN T fold(const void* v, const Combine& combine) {
+  if constexpr (lanes == 1) {
+    T last;
+    __builtin_memcpy(&last, v, sizeof(last));
+    return last;
+  } else {
+    typedef T Half __attribute__((vector_size(lanes / 2 * sizeof(T))));
+    Half halves[2];
+    __builtin_memcpy(halves, v, sizeof(halves));
+    const Half folded = combine(halves[0], halves[1]);
+    return fold<T, lanes / 2>(&folded, combine);
+  }
 }
 
 template <class T>
 METRIX_FN T sum(Vector<T> v) {
-  return fold<T>(v, [](T a, T b) { return a + b; });
+  return fold<T, kLanes<T>>(&v, [](auto a, auto b) { return a + b; });
 }
 
 template <class T>
 METRIX_FN T largest(Vector<T> v) {
-  return fold<T>(v, [](T a, T b) { return a > b ? a : b; });
+  return fold<T, kLanes<T>>(&v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 }  // namespace

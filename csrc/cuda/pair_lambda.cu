@@ -16,7 +16,7 @@ __global__ void pair_lambda_kernel(PairLambdaArgs args, T* __restrict__ lambda) 
     const int64_t row = pair / args.column_count;
     const int64_t column = pair - row * args.column_count;
     const uint64_t i = uint64_t(args.rows[row]), j = uint64_t(args.columns[column]);
-    lambda[pair] = weight_of_first(lambda_of_pair<T>(seed, i, j, args.quantile), i, j);
+    lambda[pair] = weight_of_first(T(lambda_of_pair(seed, i, j, args.quantile)), i == j, i < j);
   }
 }
 

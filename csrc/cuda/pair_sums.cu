@@ -88,9 +88,13 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, voi
     forward<T, LinearSums>(args, output, workspace, stream);
 }
 
-template int64_t pair_sums_workspace<float>(const PairSumsArgs<float>&);
-template int64_t pair_sums_workspace<double>(const PairSumsArgs<double>&);
-template void pair_sums<float>(const PairSumsArgs<float>&, const PairSumsOutput<float>&, void*, int, void*);
-template void pair_sums<double>(const PairSumsArgs<double>&, const PairSumsOutput<double>&, void*, int, void*);
+// float, or what the file that includes this one says.
+#ifndef METRIX_ELEMENT
+#define METRIX_ELEMENT float
+#endif
+using Element = METRIX_ELEMENT;
+
+template int64_t pair_sums_workspace<Element>(const PairSumsArgs<Element>&);
+template void pair_sums<Element>(const PairSumsArgs<Element>&, const PairSumsOutput<Element>&, void*, int, void*);
 
 }  // namespace metrix::cuda

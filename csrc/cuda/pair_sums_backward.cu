@@ -141,10 +141,14 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
     backward<T, LinearSlope>(args, gradient, plan, stream);
 }
 
-template int64_t pair_sums_backward_workspace<float>(const PairSumsArgs<float>&);
-template int64_t pair_sums_backward_workspace<double>(const PairSumsArgs<double>&);
-template void pair_sums_backward<float>(const PairSumsArgs<float>&, const PairSumsGradient<float>&, void*, int, void*);
-template void pair_sums_backward<double>(const PairSumsArgs<double>&, const PairSumsGradient<double>&, void*, int,
-                                         void*);
+// float, or what the file that includes this one says.
+#ifndef METRIX_ELEMENT
+#define METRIX_ELEMENT float
+#endif
+using Element = METRIX_ELEMENT;
+
+template int64_t pair_sums_backward_workspace<Element>(const PairSumsArgs<Element>&);
+template void pair_sums_backward<Element>(const PairSumsArgs<Element>&, const PairSumsGradient<Element>&, void*, int,
+                                          void*);
 
 }  // namespace metrix::cuda

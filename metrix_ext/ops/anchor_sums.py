@@ -11,7 +11,7 @@ from .. import backend, native, reference
 from ..formula import Rho, flat
 from ..relations import Relations
 from . import cuda
-from .library import LIBRARY, addresses, kernel, register_autograd
+from .library import LIBRARY, addresses, implement, kernel, register_autograd
 from .mixes import ARGUMENTS, Mixes, native_mixes
 from .pair_sums import PAIR_SETS
 
@@ -182,9 +182,8 @@ def _launch(name: str, anchors: Tensor, problem: Any, *tensors: Tensor) -> None:
         kernel(name, anchors.dtype)(problem, *addresses(*tensors), torch.get_num_threads())
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("anchor_sums", _forward, _device)
-    LIBRARY.impl("anchor_sums_backward", _gradients, _device)
+run_anchor_sums = implement("anchor_sums", _forward)
+run_anchor_sums_backward = implement("anchor_sums_backward", _gradients)
 
 
 @torch.library.register_fake("metrix_ext::anchor_sums", lib=LIBRARY)
@@ -206,10 +205,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad_sums: Tensor, _grad_nonzero: Tensor) -> tuple[Tensor | None, ...]:
     sums, mixed, anchors, *tensors = ctx.saved_tensors
     grad_anchors = torch.zeros_like(anchors, memory_format=torch.contiguous_format)
-    grad_mixed = torch.ops.metrix_ext.anchor_sums_backward(
-        grad_sums, sums, mixed, anchors, *tensors, *ctx.options, grad_anchors
-    )
+    grad_mixed = run_anchor_sums_backward(grad_sums, sums, mixed, anchors, *tensors, *ctx.options, grad_anchors)
     return (grad_mixed, grad_anchors, *[None] * 15)
 
 
-_differentiable = register_autograd("anchor_sums", _setup_context, _backward)
+_differentiable = register_autograd("anchor_sums", run_anchor_sums, _setup_context, _backward)

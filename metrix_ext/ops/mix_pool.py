@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import backend, native, reference
 from . import cuda
-from .library import LIBRARY, addresses, kernel, register_autograd
+from .library import LIBRARY, addresses, implement, kernel, register_autograd
 from .mixes import ARGUMENTS, Mixes, native_mixes
 
 LIBRARY.define(
@@ -162,9 +162,8 @@ def _launch(name: str, features: Tensor, *arguments: Any) -> None:
         kernel(name, compute_dtype(features))(*arguments, torch.get_num_threads())
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("mix_pool", _forward, _device)
-    LIBRARY.impl("mix_pool_backward", _backward_into, _device)
+run_mix_pool = implement("mix_pool", _forward)
+run_mix_pool_backward = implement("mix_pool_backward", _backward_into)
 
 
 @torch.library.register_fake("metrix_ext::mix_pool", lib=LIBRARY)
@@ -189,8 +188,8 @@ def _backward(ctx: Any, grad_pooled: Tensor, _grad_argmax: Tensor) -> tuple[Tens
     lam = mixes[2]
     grad_features = torch.zeros_like(features if strides(features) else features.contiguous(), dtype=lam.dtype)
     grad_averages = None if ctx.averages_shape is None else lam.new_zeros(ctx.averages_shape)
-    torch.ops.metrix_ext.mix_pool_backward(grad_pooled, argmax, order, *mixes, grad_features, grad_averages)
+    run_mix_pool_backward(grad_pooled, argmax, order, *mixes, grad_features, grad_averages)
     return (grad_features.to(features.dtype), *[None] * 6, grad_averages, None)
 
 
-_differentiable = register_autograd("mix_pool", _setup_context, _backward)
+_differentiable = register_autograd("mix_pool", run_mix_pool, _setup_context, _backward)

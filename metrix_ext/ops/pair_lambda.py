@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import backend, reference
 from ..beta import check_alpha, quantile_polynomial
 from . import cuda
-from .library import LIBRARY, kernel
+from .library import LIBRARY, implement, kernel
 
 LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
 
@@ -52,7 +52,7 @@ def pair_lambda(
             raise ValueError(f"{name}: is on {tensor.device}, expected {rows.device} as rows")
     if backend.choose(rows.device) == "reference":
         return reference.pair_lambda(seed, rows, columns, alpha, dtype)
-    return torch.ops.metrix_ext.pair_lambda(seed, rows, columns, float(alpha), dtype)
+    return _run(seed, rows, columns, float(alpha), dtype)
 
 
 @torch.library.register_fake("metrix_ext::pair_lambda", lib=LIBRARY)
@@ -83,5 +83,4 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
     return out
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("pair_lambda", _pair_lambda, _device)
+_run = implement("pair_lambda", _pair_lambda)

@@ -22,7 +22,7 @@ from .. import backend, native, reference
 from ..formula import Rho
 from ..relations import Relations
 from . import cuda
-from .library import LIBRARY, kernel, register_autograd
+from .library import LIBRARY, implement, kernel, register_autograd
 
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
@@ -223,9 +223,8 @@ def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor
     return gradients
 
 
-for _device in ("CPU", "CUDA"):
-    LIBRARY.impl("pair_sums", _forward, _device)
-    LIBRARY.impl("pair_sums_backward", _gradients, _device)
+_run = implement("pair_sums", _forward)
+_run_backward = implement("pair_sums_backward", _gradients)
 
 
 def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -256,11 +255,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor | None, ...]:
     sums, rest, similarity, positives, self_index, mask, *optional = ctx.saved_tensors
-    gradients = torch.ops.metrix_ext.pair_sums_backward(
-        grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional
-    )
+    gradients = _run_backward(grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional)
     wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
     return (gradients[0], None, None, None, None, None, None, None, *wanted)
 
 
-_differentiable = register_autograd("pair_sums", _setup_context, _backward)
+_differentiable = register_autograd("pair_sums", _run, _setup_context, _backward)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import backend
-from .library import LIBRARY, kernel, register_autograd
+from .library import LIBRARY, implement, kernel, register_autograd
 
 LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")
 LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, Tensor order) -> Tensor")
@@ -31,7 +31,6 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
     return unit
 
 
-@torch.library.impl(LIBRARY, "unit_rows", "CPU")
 def _forward_cpu(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     x, order = x.contiguous(), order.contiguous()
     unit, norm = torch.empty_like(x), x.new_empty(len(x))
@@ -41,7 +40,6 @@ def _forward_cpu(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     return unit, norm
 
 
-@torch.library.impl(LIBRARY, "unit_rows_backward", "CPU")
 def _backward_cpu(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
     grad_unit, order = grad_unit.contiguous(), order.contiguous()
     grad_x = torch.empty_like(unit)
@@ -55,6 +53,10 @@ def _backward_cpu(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) 
         torch.get_num_threads(),
     )
     return grad_x
+
+
+_run = implement("unit_rows", _forward_cpu, devices=("CPU",))
+_run_backward = implement("unit_rows_backward", _backward_cpu, devices=("CPU",))
 
 
 @torch.library.register_fake("metrix_ext::unit_rows", lib=LIBRARY)
@@ -72,7 +74,7 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor
 
 
 def _backward(ctx: Any, grad_unit: Tensor, _grad_norm: Tensor) -> tuple[Tensor, None]:
-    return torch.ops.metrix_ext.unit_rows_backward(grad_unit, *ctx.saved_tensors), None
+    return _run_backward(grad_unit, *ctx.saved_tensors), None
 
 
-_differentiable = register_autograd("unit_rows", _setup_context, _backward)
+_differentiable = register_autograd("unit_rows", _run, _setup_context, _backward)

@@ -25,7 +25,7 @@ from metrix_ext.ops import cuda
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 SOURCES = [
-    *(CSRC / "cuda" / name for name in ("pair_sums.cu", "pair_sums_backward.cu", "pair_lambda.cu")),
+    *sorted((CSRC / "cuda").glob("*.cu")),
     CSRC / "bindings.cpp",
     HERE / "no_cpu.cpp",
     HERE / "control.cpp",

@@ -2,12 +2,34 @@
 #include <stdexcept>
 
 #include "../../csrc/cpu/rows.h"
+#include "../../csrc/gram.h"
+#include "../../csrc/mean_loss.h"
 #include "../../csrc/pair_sums.h"
 #include "../../csrc/unit_rows.h"
 
 namespace metrix::cpu {
 
 const char* instruction_set() { return "emulated device"; }
+
+template <class T>
+void gram(int64_t, int64_t, const T*, T*, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void gram_backward(int64_t, int64_t, const T*, const T*, T*, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+T mean_loss(const MeanLossArgs&, const T*) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void mean_loss_backward(const MeanLossArgs&, const T*, T, T*) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
 
 template <class T>
 void pair_lambda(const PairLambdaArgs&, T*, int) {
@@ -34,6 +56,14 @@ void unit_rows_backward(const UnitRowsArgs<T>&, const T*, const T*, const T*, T*
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
+template void gram<float>(int64_t, int64_t, const float*, float*, int);
+template void gram<double>(int64_t, int64_t, const double*, double*, int);
+template void gram_backward<float>(int64_t, int64_t, const float*, const float*, float*, int);
+template void gram_backward<double>(int64_t, int64_t, const double*, const double*, double*, int);
+template float mean_loss<float>(const MeanLossArgs&, const float*);
+template double mean_loss<double>(const MeanLossArgs&, const double*);
+template void mean_loss_backward<float>(const MeanLossArgs&, const float*, float, float*);
+template void mean_loss_backward<double>(const MeanLossArgs&, const double*, double, double*);
 template void pair_lambda<float>(const PairLambdaArgs&, float*, int);
 template void pair_lambda<double>(const PairLambdaArgs&, double*, int);
 template void pair_sums<float>(const PairSumsArgs<float>&, const PairSumsOutput<float>&, int);

@@ -1,0 +1,2 @@
+#define METRIX_ELEMENT double
+#include "pair_sums_backward.cu"

@@ -1,0 +1,73 @@
+"""Inner products of the rows of a matrix with each other: half the work of a product of two matrices each way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import backend
+from .library import LIBRARY, implement, kernel, register_autograd
+
+LIBRARY.define("gram(Tensor x) -> Tensor")
+LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
+
+
+def gram(x: Tensor) -> Tensor:
+    """x x^T.
+
+    Args:
+        x: [n, d] float32 or float64; the products are of this type also under autocast.
+
+    Returns:
+        [n, n], on the CPU symmetric to the bit.
+    """
+    return _products(x) if backend.choose(x.device) == "reference" else _differentiable(x)
+
+
+def _products(x: Tensor) -> Tensor:
+    if backend.choose(x.device) != "cpu":
+        with torch.autocast(x.device.type, enabled=False):
+            return x @ x.T
+    x = x.contiguous()
+    products = x.new_empty((len(x), len(x)))
+    kernel("gram", x.dtype)(*x.shape, x.data_ptr(), products.data_ptr(), torch.get_num_threads())
+    return products
+
+
+def _gradient(grad: Tensor, x: Tensor) -> Tensor:
+    if backend.choose(x.device) != "cpu":
+        with torch.autocast(x.device.type, enabled=False):
+            return (grad + grad.T) @ x
+    grad, x = grad.contiguous(), x.contiguous()
+    grad_x = torch.empty_like(x)
+    kernel("gram_backward", x.dtype)(
+        *x.shape, x.data_ptr(), grad.data_ptr(), grad_x.data_ptr(), torch.get_num_threads()
+    )
+    return grad_x
+
+
+_run = implement("gram", _products)
+_run_backward = implement("gram_backward", _gradient)
+
+
+@torch.library.register_fake("metrix_ext::gram", lib=LIBRARY)
+def _forward_fake(x: Tensor) -> Tensor:
+    return x.new_empty((x.shape[0], x.shape[0]))
+
+
+@torch.library.register_fake("metrix_ext::gram_backward", lib=LIBRARY)
+def _backward_fake(grad: Tensor, x: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> Tensor:
+    return _run_backward(grad, *ctx.saved_tensors)
+
+
+_differentiable = register_autograd("gram", _run, _setup_context, _backward)
