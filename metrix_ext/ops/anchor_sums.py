@@ -58,13 +58,20 @@ def anchor_sums(
     _check(mixed, anchors, relations, pairs, mixes)
     if backend.choose(mixed.device) == "reference":
         return reference.anchor_sums(mixed, anchors, relations, rho, pairs, mixes, both_orders, normalize)
-    lists = list_arguments(relations, pairs, mixes)
-    sums, nonzero = _differentiable(mixed, anchors, *lists, pairs, both_orders, normalize, *flat(rho))
+    arguments = flat_arguments(relations, rho, pairs, mixes, both_orders, normalize)
+    sums, nonzero = _differentiable(mixed, anchors, *arguments)
     return sums, nonzero.detach()
 
 
+def flat_arguments(
+    relations: Relations, rho: tuple[Rho, Rho], pairs: str, mixes: Mixes, both_orders: bool, normalize: bool
+) -> tuple[Any, ...]:
+    """What follows mixed and anchors in the arguments of the registered ops."""
+    return (*list_arguments(relations, pairs, mixes), pairs, both_orders, normalize, *flat(rho))
+
+
 def list_arguments(relations: Relations, pairs: str, mixes: Mixes) -> tuple[Tensor | None, ...]:
-    """The tensors that follow mixed and anchors in the arguments of the registered ops."""
+    """The tensors among them: relations, the anchors of a class where few are meant, mixes."""
     few_anchors = relations.mask is None and pairs != "neg-neg"
     of_class = relations.anchors_by_class(mixes.examples) if few_anchors else (None, None)
     return relations.positives, relations.self_index, relations.mask, *of_class, *mixes.tensors

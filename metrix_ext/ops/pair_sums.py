@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
-from ..formula import Rho
+from ..formula import Rho, flat
 from ..relations import Relations
 from . import cuda
 from .library import LIBRARY, implement, kernel, register_autograd
@@ -81,15 +81,13 @@ def pair_sums(
     similarity = similarity.to(dtype)
     if backend.choose(similarity.device) == "reference":
         return reference.pair_sums(similarity, relations, rho, pairs, *inputs)
-    flat = [number for side in rho for number in (side.scale, side.shift, side.floor)]
     sums, rest = _differentiable(
         similarity,
         relations.positives,
         relations.self_index,
         relations.mask,
         pairs,
-        rho[0].exponential,
-        flat,
+        *flat(rho),
         *inputs,
     )
     return sums, rest.detach()
