@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop_oracle import philox4x32
 from problems import CASES, CLASS_SIZES, RHO, make_problem
 from scipy.special import betaincinv
 from torch import Tensor
@@ -389,18 +390,32 @@ def test_mean_loss_opcheck() -> None:
 # ---- pair_lambda ----------------------------------------------------------------------------------------------
 
 
-def test_philox_known_answers() -> None:
-    """The vectors that Random123 ships (kat_vectors), through the reference, which the op must equal."""
-    zero, ones = torch.zeros(1, dtype=torch.int64), torch.full((1,), -1, dtype=torch.int64)
-    assert int(reference.philox((zero, zero), 0)) == 0x6627E8D5
-    counter = torch.tensor([0x85A308D3243F6A88 - 2**64]), torch.tensor([0x0370734413198A2E])
-    low, high = counter[0] & 0xFFFFFFFF, counter[1] & 0xFFFFFFFF
-    # The counter words are (low, high) of the two indices interleaved: low words first, then high words.
-    i = torch.tensor([0x243F6A88 | (0x13198A2E << 32)])
-    j = torch.tensor([(0x85A308D3 | (0x03707344 << 32))])
-    assert int(low) == 0x243F6A88 and int(high) == 0x13198A2E
-    assert int(reference.philox((i, j), 0x299F31D0A4093822)) == 0xD16CFE09
-    assert ones.item() == -1
+# Counter, key and first word of the answer: vectors that Random123 ships (kat_vectors).
+KNOWN_ANSWERS = [
+    ((0, 0, 0, 0), (0, 0), 0x6627E8D5),
+    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), 0xD16CFE09),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], answer: int) -> None:
+    i, j = torch.tensor([counter[0] | counter[2] << 32]), torch.tensor([counter[1] | counter[3] << 32])
+    assert int(reference.philox((i, j), key[0] | key[1] << 32)) == answer
+    assert philox4x32(counter, key)[0] == answer
+
+
+@pytest.mark.parametrize("seed", [0, -1, 0x299F31D0A4093822])
+def test_lambda_is_made_of_the_first_word_of_philox(seed: int) -> None:
+    """Beta(1, 1) is uniform: its lambda is (word + 1/2) 2^-32."""
+    rows = [0, 1, 7, 0x85A308D3, 0x0370734485A308D3]
+    columns = [8, 0xFFFFFFFF, 2**32, 0x13198A2E243F6A88, 2**63 - 1]
+    lam = pair_lambda(seed, torch.tensor(rows), torch.tensor(columns), 1.0, torch.float64)
+    for r, c in itertools.product(range(len(rows)), range(len(columns))):
+        low, high = sorted((rows[r], columns[c]))
+        counter = tuple(value & 0xFFFFFFFF for value in (low, high, low >> 32, high >> 32))
+        word = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))[0]
+        of_low = lam[r, c] if rows[r] == low else 1 - lam[r, c]
+        assert int(of_low * 2**32) == word
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 1.0, 2.0, 7.5, 100.0])
