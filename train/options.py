@@ -29,9 +29,9 @@ FINE_TUNING = {
 # its average pool alone), 61 with 4 images of 25 classes instead of 5 of 20.
 # The proxies need no larger steps than the rest then: a factor of 100 is 0.3 for AdamW, and they jump about.
 FROM_SCRATCH = {
-    "epochs": 8,
+    "epochs": 16,
     "lr": 3e-3,
-    "lr_step": 3,
+    "lr_step": 4,
     "warmup_epochs": 0,
     "freeze_bn": False,
     "proxy_lr_factor": 1.0,
