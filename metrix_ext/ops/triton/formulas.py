@@ -127,7 +127,7 @@ def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
 
 @triton.jit
 def store_sum(sums, rest, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
-    """The result of a cell. The logarithm of an empty sum is minus infinity; rest, if wanted, what rounding took from it."""
+    """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took, or None."""
     if EXPONENTIAL:
         log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 3 * SIDE + 1)
         total = log_sum.to(total.dtype)

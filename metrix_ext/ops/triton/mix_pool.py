@@ -30,7 +30,7 @@ def load_rows(start, rows, channel, inside, dtype: tl.constexpr):
     """A tuple of the channels of some rows."""
     loaded = ()
     for k in tl.static_range(len(rows)):
-        loaded = loaded + (tl.load(start + rows[k] + channel, mask=inside, other=0).to(dtype),)
+        loaded += (tl.load(start + rows[k] + channel, mask=inside, other=0).to(dtype),)
     return loaded
 
 
@@ -47,13 +47,15 @@ def pool_mixes(
     for k in tl.static_range(SIDE):
         i = tl.load(order + tl.load(first + tl.minimum(begin + (k * SIDE if TILE else k), count - 1)))
         j = tl.load(order + tl.load(second + tl.minimum(begin + k, count - 1)))
-        first_images, second_images = first_images + (i,), second_images + (j,)
-        first_rows, second_rows = first_rows + (i * image_stride,), second_rows + (j * image_stride,)
+        first_images += (i,)
+        second_images += (j,)
+        first_rows += (i * image_stride,)
+        second_rows += (j * image_stride,)
     weights, best, where = (), (), ()
     for k in tl.static_range(MIXES):
-        weights = weights + (tl.load(lam + tl.minimum(begin + k, count - 1)),)
-        best = best + (tl.full(channel.shape, float("-inf"), dtype),)
-        where = where + (tl.zeros(channel.shape, tl.int32),)
+        weights += (tl.load(lam + tl.minimum(begin + k, count - 1)),)
+        best += (tl.full(channel.shape, float("-inf"), dtype),)
+        where += (tl.zeros(channel.shape, tl.int32),)
     start = features
     for position in range(positions):
         x = load_rows(start, first_rows, channel, inside, dtype)
@@ -64,11 +66,11 @@ def pool_mixes(
             # To take the larger weight out would save the product but cost a selection of each factor.
             value = weights[k] * x[k // SIDE if TILE else k] + (1 - weights[k]) * y[k % SIDE if TILE else k]
             if argmax is None:
-                new_best = new_best + (tl.maximum(best[k], value, propagate_nan=tl.PropagateNan.ALL),)
+                new_best += (tl.maximum(best[k], value, propagate_nan=tl.PropagateNan.ALL),)
             else:
                 better = (value > best[k]) | (value != value)  # a NaN comes and stays
-                new_best = new_best + (tl.where(better, value, best[k]),)
-                new_where = new_where + (tl.where(better, position, where[k]),)
+                new_best += (tl.where(better, value, best[k]),)
+                new_where += (tl.where(better, position, where[k]),)
         best = new_best
         if argmax is not None:
             where = new_where
@@ -127,7 +129,7 @@ def add_uses(
     total = tl.zeros((CHANNELS,), dtype)
     at_position = ()
     for _ in tl.static_range(POSITIONS):
-        at_position = at_position + (total,)
+        at_position += (total,)
     uses_begin, uses_end = tl.load(begin + example), tl.load(begin + example + 1)
     if uses_begin == uses_end:
         return
@@ -142,7 +144,7 @@ def add_uses(
         total += gradient
         added = ()
         for x in tl.static_range(POSITIONS):
-            added = added + (tl.where(maximum == x, at_position[x] + gradient, at_position[x]),)
+            added += (tl.where(maximum == x, at_position[x] + gradient, at_position[x]),)
         at_position = added
     image = tl.load(order + example)
     target = grad_features + image * image_stride + channel.to(tl.int64) * channel_stride
@@ -150,10 +152,9 @@ def add_uses(
         here = target + (from_position + x).to(tl.int64) * position_stride
         exists = channel < tl.where(from_position + x < positions, channels, 0)
         tl.store(here, tl.load(here, mask=exists, other=0) + at_position[x], mask=exists)
-    if grad_averages is not None:
-        if tl.program_id(2) == 0:
-            target = grad_averages + image * channels + channel
-            tl.store(target, tl.load(target, mask=inside, other=0) + total, mask=inside)
+    if grad_averages is not None and tl.program_id(2) == 0:
+        target = grad_averages + image * channels + channel
+        tl.store(target, tl.load(target, mask=inside, other=0) + total, mask=inside)
 
 
 def mix_pool(
@@ -168,7 +169,7 @@ def mix_pool(
     with_argmax: bool,
 ) -> tuple[Tensor, Tensor]:
     """pooled [p, c], and argmax [p, c] or [0]."""
-    images, channels, height, width = features.shape
+    channels, height, width = features.shape[1:]
     pooled = torch.empty((len(first), channels), dtype=features.dtype, device=features.device)
     argmax = torch.empty(pooled.shape if with_argmax else 0, dtype=torch.int16, device=features.device)
     if pooled.numel() == 0:
