@@ -27,13 +27,16 @@ from .formulas import (
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells
 
-# Anchors and mixes of a tile; of an embedding, how much is in a step of a product and in the registers of a gradient.
-ANCHORS, MIXES, BACKWARD_MIXES = 16, 64, 32
-DEPTH, MOST_WIDTH = 32, 256
+# Anchors and mixes of a tile, and bytes of embeddings in a step of a product and in the registers of a gradient.
+ANCHORS, MIXES, BACKWARD_MIXES = 16, 64, 16
+DEPTH_BYTES, MOST_WIDTH_BYTES = 128, 1024
 
 # Few blocks of anchors do not fill a device, so the mixes are shared out in slices.
 PROGRAMS = 1024
 MOST_SLICES = 64
+
+# Chunks of a list differ in these; only the size of an embedding makes loads faster where it is a multiple of 16.
+COUNTS = ["count", "m", "n", "slices"]
 
 SMALLEST_NORM = tl.constexpr(1e-12)  # as of torch.nn.functional.normalize
 
@@ -109,7 +112,7 @@ def similarities(mixed, norms, anchors, q, a, size, MIXES: tl.constexpr, ANCHORS
     return s * inverse, inverse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def anchor_cells(
     mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, cells, count, m, n, size,
     slices, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr, ANCHORS: tl.constexpr,
@@ -173,7 +176,7 @@ def slopes(
     return ds * inverse, ds * s
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def anchor_gradients(
     sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, parts, count,
     m, n, size, slices, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr,
@@ -208,10 +211,10 @@ def blocks_of_anchors(anchors_of, examples, ANCHORS: tl.constexpr):
     return begin // ANCHORS, tl.cdiv(end, ANCHORS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def mixed_gradients(
-    sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho,
-    anchors_of, grad_mixed, count, m, n, size, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr,
+    sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, anchors_of,
+    grad_mixed, count, m, n, size, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr,
     ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """grad_mixed [p, d] of a tile of the mixes."""
@@ -281,7 +284,7 @@ def anchor_sums_backward(
         return grad_mixed.zero_()
     upstream = sums.contiguous(), grad_sums.contiguous()
     variant["MIXES"] = BACKWARD_MIXES
-    variant["WIDTH"] = min(MOST_WIDTH, max(16, triton.next_power_of_2(size)))
+    variant["WIDTH"] = min(MOST_WIDTH_BYTES // anchors.itemsize, max(16, triton.next_power_of_2(size)))
     blocks, tiles, widths = (triton.cdiv(*c) for c in ((m, ANCHORS), (p, BACKWARD_MIXES), (size, variant["WIDTH"])))
     slices = _slices(blocks * widths, tiles)
     parts = torch.empty((slices, m, size), dtype=anchors.dtype, device=anchors.device)
@@ -320,7 +323,7 @@ def _arguments(
         "BOTH_ORDERS": both_orders,
         "EXPONENTIAL": exponential,
         "ANCHORS": ANCHORS,
-        "DEPTH": DEPTH,
+        "DEPTH": DEPTH_BYTES // anchors.itemsize,
         **OPTIONS,
     }
     contiguous = tuple(None if t is None else t.contiguous() for t in tensors)

@@ -87,7 +87,7 @@ def pool_mixes(
             tl.store(argmax + at, where[k].to(tl.int16), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def pool_blocks(
     features, order, first, second, lam, averages, pooled, argmax, count, channels, positions, image_stride,
     position_stride, SIDE: tl.constexpr, CHANNELS: tl.constexpr,
@@ -115,7 +115,7 @@ def pool_blocks(
             )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def add_uses(
     grad_pooled, argmax, order, lam, begin, uses, grad_features, grad_averages, count, channels, positions,
     image_stride, channel_stride, position_stride, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
