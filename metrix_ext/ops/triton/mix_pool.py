@@ -9,7 +9,12 @@ forward has for a mix, and less than adding in global memory, where 32 lanes wit
 write 32 sectors; nor does it depend on when a program's threads see its writes.
 """
 
+# A kernel's tuples grow.
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -157,18 +162,9 @@ def add_uses(
         tl.store(target, tl.load(target, mask=inside, other=0) + total, mask=inside)
 
 
-def mix_pool(
-    features: Tensor,
-    order: Tensor,
-    first: Tensor,
-    second: Tensor,
-    lam: Tensor,
-    begin: Tensor,
-    uses: Tensor,
-    averages: Tensor | None,
-    with_argmax: bool,
-) -> tuple[Tensor, Tensor]:
-    """pooled [p, c], and argmax [p, c] or [0]."""
+def mix_pool(features: Tensor, order: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    """pooled [p, c], and argmax [p, c] or [0]. Features are copied unless they are channels_last."""
+    first, second, lam, _begin, _uses, averages, with_argmax = args
     channels, height, width = features.shape[1:]
     pooled = torch.empty((len(first), channels), dtype=features.dtype, device=features.device)
     argmax = torch.empty(pooled.shape if with_argmax else 0, dtype=torch.int16, device=features.device)
