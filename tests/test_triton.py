@@ -1,4 +1,4 @@
-"""The Triton backend: its kernels against the reference (triton_cases.py), and compiled ahead of time."""
+"""The Triton backend: its kernels against the reference (triton_*cases.py), and compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from metrix_ext.ops.pair_sums import PAIR_SETS
-from metrix_ext.ops.triton import pair_lambda, pair_sums
+from metrix_ext.ops.triton import anchor_sums, mix_pool, pair_lambda, pair_sums
 from metrix_ext.ops.triton.launch import OPTIONS
 
 TARGETS = {
@@ -30,18 +30,21 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SHARED_LIMIT = 16 * 1024  # bytes; none of these targets has less than 64 KiB, so that several programs share a unit
+# Bytes; none of these targets has less than 64 KiB, so that several programs share a unit.
+SHARED_LIMIT = 16 * 1024
+PRODUCTS_SHARED_LIMIT = 20 * 1024
 
 every_target = pytest.mark.parametrize("target", TARGETS)
 
 
+@pytest.mark.parametrize("file", ["triton_cases.py", "triton_mixes_cases.py"])
 @pytest.mark.parametrize("part", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_kernels(part: str) -> None:
+def test_kernels(part: str, file: str) -> None:
     """The interpreter has to be chosen before Triton is imported: another process."""
     environment = dict(os.environ)
     if not torch.cuda.is_available():
         environment["TRITON_INTERPRET"] = "1"
-    cases = Path(__file__).with_name("triton_cases.py")
+    cases = Path(__file__).with_name(file)
     command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-m", part, str(cases)]
     done = subprocess.run(command, env=environment, cwd=cases.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -105,10 +108,62 @@ def compile_pair_sums(
     pair_sums.pair_sums_backward(sums, sums, rest, *args)
 
 
-def check(compiled: list[Any]) -> None:
+def compute(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def compile_mix_pool(
+    channels: int, side: int, dtype: torch.dtype, layout: torch.memory_format, with_argmax: bool, with_averages: bool
+) -> None:
+    """Forward, and backward where there is an argmax."""
+    n, p = 7, 21
+    features = torch.empty((n, channels, side, side), dtype=dtype).to(memory_format=layout)
+    order, mixes = torch.zeros(n, dtype=torch.int64), torch.zeros(p, dtype=torch.int64)
+    lam = torch.empty(p, dtype=compute(dtype))
+    averages = torch.empty((n, channels), dtype=compute(dtype)) if with_averages else None
+    listed = order, mixes, mixes, lam, order, mixes
+    pooled, argmax = mix_pool.mix_pool(features, *listed, averages, with_argmax)
+    if with_argmax:
+        mix_pool.mix_pool_backward(pooled, argmax, *listed, features.to(compute(dtype)), averages)
+
+
+def compile_anchor_sums(
+    size: int, dtype: torch.dtype, pairs: str, both_orders: bool, normalize: bool, exponential: bool, masked: bool
+) -> None:
+    """Forward and backward."""
+    n, p = 7, 21
+
+    def index(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
+
+    few = not masked and pairs != "neg-neg"
+    args = (
+        torch.zeros((p, size), dtype=dtype),
+        torch.empty((n, size), dtype=compute(dtype)),
+        index(n, 2),
+        index(n),
+        torch.empty((n, n), dtype=torch.int8) if masked else None,
+        index(n) if few else None,
+        index(n, 2) if few else None,
+        index(p),
+        index(p),
+        torch.empty(p, dtype=compute(dtype)),
+        index(n + 1),
+        index(2 * p),
+        pairs,
+        both_orders,
+        normalize,
+        exponential,
+        [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+    )
+    sums, _ = anchor_sums.anchor_sums(*args)
+    anchor_sums.anchor_sums_backward(sums, sums, *args, args[1])
+
+
+def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:
     assert compiled
     for kernel in compiled:
-        assert kernel.metadata.shared <= SHARED_LIMIT, kernel.metadata.name
+        assert kernel.metadata.shared <= shared_limit, kernel.metadata.name
         assert kernel.asm.get("cubin") or kernel.asm.get("hsaco")
 
 
@@ -130,6 +185,49 @@ def test_lambda_compiles(target: str, dtype: torch.dtype, compiler: Compiler) ->
         index = torch.zeros(count, dtype=torch.int64)
         pair_lambda.pair_lambda(torch.zeros((), dtype=torch.int64), index, index, 2.0, dtype)
     check(compiler.compiled)
+
+
+@every_target
+def test_mix_pool_compiles(target: str, compiler: Compiler) -> None:
+    compile_mix_pool(2048, 7, torch.bfloat16, torch.channels_last, True, True)
+    check(compiler.compiled, 0)
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=() if t in ("sm_90", "gfx942") else pytest.mark.slow) for t in TARGETS]
+)
+def test_anchor_sums_compiles(target: str, compiler: Compiler) -> None:
+    compile_anchor_sums(512, torch.bfloat16, "pos-neg", True, True, True, False)
+    check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
+
+
+every_dtype = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+
+
+@pytest.mark.slow
+@every_target
+@every_dtype
+def test_all_of_mix_pool_compile(target: str, dtype: torch.dtype, compiler: Compiler) -> None:
+    """Every variant that can be launched; sizes are 1, a multiple of 16 or neither, and registers follow positions."""
+    either = (False, True)
+    layouts = (torch.contiguous_format, torch.channels_last)
+    for channels, layout, with_argmax, with_averages in itertools.product((1, 20, 2048), layouts, either, either):
+        for side in (1, 4, 7, 14) if channels == 2048 else (7,):
+            compile_mix_pool(channels, side, dtype, layout, with_argmax, with_averages)
+    check(compiler.compiled)
+
+
+@pytest.mark.slow
+@every_target
+@every_dtype
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+def test_all_of_anchor_sums_compile(target: str, dtype: torch.dtype, pairs: str, compiler: Compiler) -> None:
+    """Every variant that can be launched; a size of 1, a multiple of 16 and neither are compiled differently."""
+    either = (False, True)
+    for both_orders, normalize, exponential, masked in itertools.product(either, either, either, either):
+        for size in (1, 20, 512):
+            compile_anchor_sums(size, dtype, pairs, both_orders, normalize, exponential, masked)
+    check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
 
 
 @pytest.mark.slow

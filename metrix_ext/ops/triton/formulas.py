@@ -63,6 +63,19 @@ def mixed_coefficients(lam, q_i, q_j, k_ij, RENORMALIZE: tl.constexpr):
 
 
 @triton.jit
+def weights_of_tile(used, weight, PAIRS: tl.constexpr):
+    """Weights of the terms in the positive and in the negative sum; weight is the label, 0 where a term is not used."""
+    one = used.to(weight.dtype)
+    if PAIRS == "pos-pos" or PAIRS == "anc-pos":
+        positive, negative = one, tl.zeros_like(one)
+    elif PAIRS == "neg-neg":
+        positive, negative = tl.zeros_like(one), one
+    else:
+        positive, negative = weight, one - weight
+    return positive, negative
+
+
+@triton.jit
 def load_rho(rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr, dtype: tl.constexpr):
     """scale, shift and floor of a side from [6] float64; of an exponential one the scale is for base 2."""
     scale = tl.load(rho + 3 * SIDE)
@@ -114,13 +127,14 @@ def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
 
 @triton.jit
 def store_sum(sums, rest, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
-    """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took from it."""
+    """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took, or None."""
     if EXPONENTIAL:
         log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 3 * SIDE + 1)
         total = log_sum.to(total.dtype)
         shift = tl.where(tl.abs(log_sum) < float("inf"), log_sum - total.to(tl.float64), 0).to(total.dtype)
     tl.store(sums + 2 * index + SIDE, total)
-    tl.store(rest + 2 * index + SIDE, shift)
+    if rest is not None:
+        tl.store(rest + 2 * index + SIDE, shift)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------------
@@ -137,7 +151,9 @@ def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL
     factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
     if EXPONENTIAL:
         empty = log_sum == float("-inf")
-        whole = log_sum.to(tl.float64) + tl.load(rest + 2 * a + SIDE).to(tl.float64) - tl.load(rho + 3 * SIDE + 1)
+        whole = log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)
+        if rest is not None:
+            whole += tl.load(rest + 2 * a + SIDE).to(tl.float64)
         exponent = tl.where(empty, 0, whole * LOG2_E)
         log_sum = exponent.to(log_sum.dtype)
         # What its type cannot hold of the logarithm is one factor for the whole sum.
@@ -156,3 +172,18 @@ def slope(s, weight, rho, upstream, EXPONENTIAL: tl.constexpr):
     else:
         share = tl.where(scale * s + offset <= floor, 0, weight)
     return factor * share
+
+
+@triton.jit
+def slope_of_tile(
+    s, used, weight, positive_rho, negative_rho, positive_upstream, negative_upstream,
+    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
+    """dE/ds of the terms of a tile."""
+    positive, negative = weights_of_tile(used, weight, PAIRS)
+    ds = tl.zeros_like(s)
+    if PAIRS != "neg-neg":
+        ds += slope(s, positive, positive_rho, positive_upstream, EXPONENTIAL)
+    if PAIRS != "pos-pos" and PAIRS != "anc-pos":
+        ds += slope(s, negative, negative_rho, negative_upstream, EXPONENTIAL)
+    return ds

@@ -18,9 +18,10 @@ from .formulas import (
     load_rho,
     load_upstream,
     mixed_coefficients,
-    slope,
+    slope_of_tile,
     span,
     store_sum,
+    weights_of_tile,
 )
 
 # A row length known to be a multiple of 16 would make Triton load four columns a thread and spread the rows of a tile
@@ -45,34 +46,6 @@ def coefficients_of_tile(
         k_ij = tl.load(gram + at, mask=used, other=0)
     first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
     return used, weight, first, second
-
-
-@triton.jit
-def weights_of_tile(used, weight, PAIRS: tl.constexpr):
-    """Weights of the terms in the positive and in the negative sum."""
-    one = used.to(weight.dtype)
-    if PAIRS == "pos-pos":
-        positive, negative = one, tl.zeros_like(one)
-    elif PAIRS == "neg-neg":
-        positive, negative = tl.zeros_like(one), one
-    else:
-        positive, negative = weight, one - weight
-    return positive, negative
-
-
-@triton.jit
-def slope_of_tile(
-    s, used, weight, positive_rho, negative_rho, positive_upstream, negative_upstream,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr,
-):  # fmt: skip
-    """dE/ds of the terms of a tile."""
-    positive, negative = weights_of_tile(used, weight, PAIRS)
-    ds = tl.zeros_like(s)
-    if PAIRS != "neg-neg":
-        ds += slope(s, positive, positive_rho, positive_upstream, EXPONENTIAL)
-    if PAIRS != "pos-pos":
-        ds += slope(s, negative, negative_rho, negative_upstream, EXPONENTIAL)
-    return ds
 
 
 @triton.jit(do_not_specialize=SIZES)
