@@ -67,6 +67,9 @@ def mix_features(
     if anchors.dtype == torch.float64:
         dtype = torch.float64
     features, weight = features.to(dtype), weight.to(dtype)
+    if features.is_cuda:
+        # Channels side by side are what a warp loads at once. Once, not chunk by chunk.
+        features = features.contiguous(memory_format=torch.channels_last)
     exact = compute_dtype(features)
     sums, nonzero, _kept = _differentiable(
         features,
