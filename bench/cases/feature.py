@@ -1,0 +1,99 @@
+"""Feature mixup through a head that pools the average and the maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+import metrix_ext as mx
+
+from .. import counts
+from ..peers import literal, materialised, ours
+from ..problem import Problem, Step, Truth, training_step
+from ..rows import Row
+from ..runner import Runner
+
+LITERAL_UP_TO = 128  # examples; one anchor at a time, as all of them do not fit
+
+
+@dataclass(frozen=True)
+class Feature(Problem):
+    """n examples, k of each class, with feature maps [c, side, side] and embeddings of size d.
+
+    Gradients of the feature maps and of the head's weight are checked; embeddings of the clean batch are constants.
+    """
+
+    n: int
+    k: int
+    c: int = 2048
+    side: int = 7
+    d: int = 512
+    pairs: str = "pos-neg"
+
+    peers = ("metrix_ext", "reference", "materialised", "materialised-compiled")
+    # A maximum over positions may pass from one to another in float32, and its gradient with it.
+    tolerance = 1e-3
+
+    def columns(self) -> dict[str, object]:
+        columns = {name: value for name, value in asdict(self).items() if name != "side"}
+        return columns | {"lam": "per pair", "detail": f"{self.side} x {self.side} positions, avg+max"}
+
+    def tiny(self) -> Feature:
+        return replace(self, n=2 * self.k, c=8, d=8)
+
+    def counts(self) -> counts.Parts:
+        return counts.feature(self.n, self.k, self.c, self.side**2, self.d, self.pairs, "float32")
+
+    def inputs(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, mx.heads.PoolingHead]:
+        """Feature maps, embeddings, labels, head."""
+        generator = torch.Generator().manual_seed(self.n)
+        shape = (self.n, self.c, self.side, self.side)
+        # As after the last ReLU: not negative, and many positions alike.
+        features = torch.randn(shape, generator=generator).relu_().to(device, dtype)
+        head = mx.heads.PoolingHead(self.c, self.d, pool="avg+max")
+        with torch.no_grad():
+            head.linear.weight.copy_(torch.randn(self.d, self.c, generator=generator) / self.c**0.5)
+        head = head.to(device, dtype)
+        with torch.no_grad():
+            embeddings = head(features)
+        return features.requires_grad_(), embeddings, torch.arange(self.n, device=device) // self.k, head
+
+    def step(self, peer: str, device: torch.device) -> Step:
+        features, embeddings, labels, head = self.inputs(device, torch.float32)
+        build: Callable[..., Callable[[Tensor], Tensor]] = {
+            "metrix_ext": ours.feature,
+            "reference": literal.feature,
+            "materialised": materialised.feature,
+            "materialised-compiled": materialised.compiled,
+        }[peer]
+        loss = build(self, embeddings, labels, head)
+        leaves = [features, *head.parameters()]
+        return training_step(lambda: loss(features), leaves, [features, head.linear.weight])
+
+    def truth(self, device: torch.device) -> Truth:
+        features, embeddings, labels, head = self.inputs(device, torch.float64)
+        if self.n > LITERAL_UP_TO:
+            value = ours.feature(self, embeddings, labels, head)(features)
+            value.backward()
+            by = f"metrix_ext on {device.type}, float64"
+        else:
+            value = torch.zeros((), dtype=torch.float64, device=device)
+            for anchor in range(self.n):
+                of_anchor = literal.feature_of_anchor(self, anchor, embeddings, labels, head)(features)
+                of_anchor.backward()
+                value += of_anchor.detach()
+            by = "reference, float64"
+        gradients = [features.grad, head.linear.weight.grad]
+        return Truth([value.detach(), *(g for g in gradients if g is not None)], by)
+
+
+def problems(quick: bool) -> list[Feature]:
+    return [Feature(24, 3, c=128, d=64)] if quick else [Feature(100, 5)]
+
+
+def run(runner: Runner, quick: bool) -> Iterator[Row]:
+    for problem in problems(quick):
+        yield from runner.compare("feature", problem)
