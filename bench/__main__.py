@@ -82,9 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Failed as failure:
         print(f"the limits of the device could not be measured: {failure}", file=sys.stderr)
         return 1
-    print(
-        "limits, per second: " + ", ".join(f"{name} {value:.3g}" for name, value in limits.items()) + "\n", flush=True
-    )
+    print(f"limits, per second: {tables.limits(limits)}\n", flush=True)
     runner = Runner(given.device, limits, _budget(given), given.peers, _say)
     folder = given.out
     if folder is None and not given.quick:

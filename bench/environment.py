@@ -17,13 +17,14 @@ from metrix_ext import backend, native
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("torch", "triton", "torchvision", "numpy", "scipy", "pykeops", "pytorch-metric-learning", "matplotlib")
 
+CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu")
+
 
 def describe(device: torch.device) -> dict[str, object]:
     """Device, driver, versions, date, commit."""
     found: dict[str, object] = {"device": device_name(device), "threads": torch.get_num_threads()}
     if device.type == "cuda":
-        found |= {"gpu": nvidia_smi("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")}
-        found |= {"cuda": torch.version.cuda}
+        found |= {"gpu": nvidia_smi("driver_version", *CLOCKS), "cuda": torch.version.cuda}
     found |= {
         "backend": backend.choose(device),
         "instruction_set": None if native.failure() else native.lib().instruction_set(),

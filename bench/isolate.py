@@ -25,6 +25,16 @@ class Unavailable(Exception):
     """A peer cannot do a problem here; the message says why."""
 
 
+class Deadline:
+    """Seconds that are left of a total."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self, at_most: float = float("inf")) -> float:
+        return max(0.0, min(at_most, self._end - time.monotonic()))
+
+
 def run(
     function: Callable[..., Any],
     *arguments: object,
@@ -45,6 +55,8 @@ def run(
     Raises:
         Failed: there is no result; the message says why, and where.
     """
+    if seconds < 1:
+        raise Failed("not run: no time was left")
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(PRELOAD)

@@ -20,10 +20,12 @@ class Step:
     Attributes:
         parts: what is timed, in order: forward and backward of a training step, one part of anything else.
         result: what the parts have given, to be checked.
+        allocates: whether the parts take the memory that they need; a CUDA graph has taken it before.
     """
 
     parts: Mapping[str, Callable[[], object]]
     result: Callable[[], Sequence[Tensor]]
+    allocates: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class Problem(ABC):
 
     Attributes:
         peers: the ways there are to do it; the first is metrix_ext.
-        compiled: those that compile for the very shape, so that their first call is no measure of memory.
         tolerance: the largest relative error of a result that gets a time.
     """
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from . import counts, work
-from .isolate import Failed, run
+from .isolate import Deadline, Failed, run
 from .measure import Timing
 from .problem import Problem
 from .rows import Row
@@ -25,12 +25,18 @@ class Budget:
         rounds, seconds: of timing peers side by side, or one alone.
         limit: seconds that one peer may take with one problem in all, and that its exact result may take.
         memory: bytes of address space that a peer may add; None, as on a GPU, leaves that to the device.
+        deadline: of everything together.
     """
 
     rounds: int = 15
     seconds: float = 20.0
     limit: float = 120.0
     memory: int | None = None
+    deadline: Deadline = field(default_factory=lambda: Deadline(float("inf")))
+
+    def allowed(self) -> float:
+        """Seconds that the next process may take."""
+        return self.deadline.left(self.limit)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Runner:
 
     Attributes:
         only: the peers asked for, None for all.
-        limits: of the device, measured in this run.
+        limits: of the device, measured in this run; empty if they could not be.
         say: is told what is going on.
     """
 
@@ -69,26 +75,25 @@ class Runner:
             path = os.fspath(Path(folder, "exact.pt"))
             self.say(f"{case}: {problem}: exact result")
             try:
-                exact_by = run(work.truth, problem, device, path, seconds=budget.limit)
+                exact_by = run(work.truth, problem, device, path, seconds=budget.allowed())
             except Failed as failure:
                 for peer in peers:
-                    yield self._row(case, problem, peer, f"not checked, exact result: {failure}")
+                    yield self._row(case, problem, peer, f"not checked; exact result: {failure}")
                 return
             probes: dict[str, work.Probe | str] = {}
             for peer in peers:
                 self.say(f"{case}: {problem}: {peer}")
                 arguments = (problem, peer, device, path, budget.rounds, budget.seconds, side_by_side)
                 try:
-                    probes[peer] = run(work.probe, *arguments, seconds=budget.limit, memory=budget.memory)
+                    probes[peer] = run(work.probe, *arguments, seconds=budget.allowed(), memory=budget.memory)
                 except Failed as failure:
                     probes[peer] = str(failure)
         quick = [peer for peer, probe in probes.items() if isinstance(probe, work.Probe) and probe.can_race]
         raced: dict[str, dict[str, Timing]] = {}
         if quick:
             self.say(f"{case}: {problem}: side by side")
-            arguments = (problem, quick, device, budget.rounds, budget.seconds)
             try:
-                raced = run(work.race, *arguments, seconds=budget.limit + budget.seconds)
+                raced = run(work.race, problem, quick, device, budget.rounds, budget.seconds, seconds=budget.allowed())
             except Failed as failure:
                 self.say(f"{case}: {problem}: not timed side by side: {failure}")
         for peer, probe in probes.items():
@@ -114,9 +119,12 @@ class Runner:
         for part, timing in times.items():
             numbers |= {part: timing.median, f"{part}_20": timing.low, f"{part}_80": timing.high}
             numbers["rounds"] = timing.rounds
-        stages = [stage for part in problem.counts().values() for stage in part]
-        floor = counts.floor(stages, self.limits)
-        total = times["both"] if "both" in times else times["forward"]
+        if self.limits:
+            stages = [stage for part in problem.counts().values() for stage in part]
+            floor = counts.floor(stages, self.limits)
+            total = times["both"] if "both" in times else times["forward"]
+            numbers |= {"floor_ms": floor, "share": floor / total.median}
+            numbers["bound"] = counts.binding(stages, self.limits)
         return self._row(
             case,
             problem,
@@ -126,9 +134,6 @@ class Runner:
             side_by_side=raced is not None,
             memory_mib=probe.memory,
             kernels=probe.kernels,
-            floor_ms=floor,
-            share=floor / total.median,
-            bound=counts.binding(stages, self.limits),
             **numbers,
         )
 

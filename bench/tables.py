@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from .fit import growth
@@ -24,6 +24,10 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def limits(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2e}" for name, value in found.items())
 
 
 def table(lines: Iterable[Sequence[str]]) -> list[str]:
@@ -87,9 +91,8 @@ def _scaling_cell(row: Row | None) -> str:
 
 def case_section(result: Result) -> list[str]:
     environment = result.environment
-    limits = ", ".join(f"{name} {value:.2e}" for name, value in result.limits.items())
     lines = [f"## {result.case}", "", f"{environment['device']}, {environment['date']}, {environment['commit']}. "]
-    lines[-1] += f"Limits measured in this run, per second: {limits}."
+    lines[-1] += f"Limits measured in this run, per second: {limits(result.limits)}."
     lines.append("")
     if result.case == "scaling":
         return lines + scaling_tables(result.rows)

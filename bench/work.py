@@ -89,6 +89,7 @@ def probe(
         begin = time.perf_counter()
         while len(next(iter(samples.values()))) < rounds and time.perf_counter() - begin < seconds:
             append(samples, sample(step, clock))
+    memory = memory if step.allocates else float("nan")
     return Probe(wrong, memory, count, timings(samples), can_race)
 
 

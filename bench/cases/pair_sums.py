@@ -105,7 +105,7 @@ class PairSums(Problem):
 def problems(quick: bool) -> list[PairSums]:
     sets = ("clean", *PAIR_SETS)
     if quick:
-        return [PairSums(64, 4, 128, pairs) for pairs in sets]
+        return [*(PairSums(64, 4, 128, pairs) for pairs in sets), PairSums(128, 8)]
     return [
         *(PairSums(100, 5, pairs=pairs) for pairs in sets),
         *(PairSums(256, 8, pairs=pairs) for pairs in sets),

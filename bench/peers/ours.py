@@ -79,4 +79,4 @@ def in_a_graph(loss: Callable[[], Tensor], leaves: list[Tensor]) -> Step:
         value = loss()
         value.backward()
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
-    return Step({"both": graph.replay}, lambda: [value.detach(), *gradients])
+    return Step({"both": graph.replay}, lambda: [value.detach(), *gradients], allocates=False)
