@@ -36,7 +36,7 @@ DEFAULTS = {  # rounds, seconds, limit
     False: (15, 20.0, 900.0),
     True: (5, 1.0, 20.0),
 }
-SHARE_OF_MEMORY = 0.75
+SHARE_OF_MEMORY = 0.5
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

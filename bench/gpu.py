@@ -21,7 +21,7 @@ from .cases.pair_sums import PairSums
 from .cases.step import TrainingStep
 from .gpu_checks import run_tests, sanitize
 from .isolate import Deadline, Failed, reason, run
-from .problem import Problem
+from .problem import ON_GPU, Problem
 from .record import Record
 from .rows import Row
 from .runner import Budget, Runner
@@ -29,7 +29,7 @@ from .runner import Budget, Runner
 SECONDS = 460.0  # of eight minutes; the rest is for starting processes
 TIMING_SECONDS = 4.0  # of a problem's peers side by side
 
-OURS = ("metrix_ext", "metrix_ext-graph", "metrix_ext-triton")
+OURS = ("metrix_ext", *ON_GPU)
 
 
 @dataclass(frozen=True)

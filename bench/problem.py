@@ -36,6 +36,9 @@ class Truth:
     by: str
 
 
+ON_GPU = ("metrix_ext-graph", "metrix_ext-triton")  # peers
+
+
 class Problem(ABC):
     """Shapes and options of a problem, as the fields of a frozen dataclass; inputs are drawn from them.
 

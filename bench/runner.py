@@ -13,7 +13,7 @@ import torch
 from . import counts, work
 from .isolate import Deadline, Failed, run
 from .measure import Timing
-from .problem import Problem
+from .problem import ON_GPU, Problem
 from .rows import Row
 
 
@@ -56,8 +56,10 @@ class Runner:
     say: Callable[[str], None] = lambda _: None
 
     def peers_of(self, problem: Problem) -> list[str]:
-        """Of those asked for; metrix_ext always."""
-        return [p for p in problem.peers if self.only is None or p in self.only or p == "metrix_ext"]
+        """Of those asked for; metrix_ext always. Without being asked none that is for another device."""
+        if self.only is not None:
+            return [peer for peer in problem.peers if peer in self.only or peer == "metrix_ext"]
+        return [peer for peer in problem.peers if self.device.type == "cuda" or peer not in ON_GPU]
 
     def compare(
         self, case: str, problem: Problem, peers: Sequence[str] | None = None, side_by_side: bool = True
@@ -88,14 +90,15 @@ class Runner:
                     probes[peer] = run(work.probe, *arguments, seconds=budget.allowed(), memory=budget.memory)
                 except Failed as failure:
                     probes[peer] = str(failure)
-        quick = [peer for peer, probe in probes.items() if isinstance(probe, work.Probe) and probe.can_race]
-        raced: dict[str, dict[str, Timing]] = {}
-        if quick:
-            self.say(f"{case}: {problem}: side by side")
-            try:
-                raced = run(work.race, problem, quick, device, budget.rounds, budget.seconds, seconds=budget.allowed())
-            except Failed as failure:
-                self.say(f"{case}: {problem}: not timed side by side: {failure}")
+            quick = [peer for peer, probe in probes.items() if isinstance(probe, work.Probe) and probe.can_race]
+            raced: dict[str, dict[str, Timing]] = {}
+            if quick:
+                self.say(f"{case}: {problem}: side by side")
+                turns = (problem, quick, device, path, budget.rounds, budget.seconds)
+                try:
+                    raced = run(work.race, *turns, seconds=budget.allowed())
+                except Failed as failure:
+                    self.say(f"{case}: {problem}: not timed side by side: {failure}")
         for peer, probe in probes.items():
             if isinstance(probe, str):
                 yield self._row(case, problem, peer, probe)

@@ -9,6 +9,8 @@ from .fit import growth
 from .results import Result
 from .rows import OK, Row
 
+UNAVAILABLE = "unavailable: "
+
 
 def problem_title(row: Row) -> str:
     parts = [f"n = {row.n:,}", f"{row.k} per class"]
@@ -41,7 +43,10 @@ def problem_table(rows: Sequence[Row]) -> list[str]:
     head = ["", "forward", "backward", "both", "20 to 80 %", "times ours", "MiB", "floor", "share", "error"]
     lines = [[*head, "kernels"] if on_gpu else head]
     own = next((row.time for row in rows if row.peer == "metrix_ext"), None)
+    unavailable = [row for row in rows if row.status.startswith(UNAVAILABLE)]
     for row in rows:
+        if row in unavailable:
+            continue
         if row.status != OK:
             lines.append([row.peer, row.status, *[""] * (len(lines[0]) - 2)])
             continue
@@ -59,7 +64,8 @@ def problem_table(rows: Sequence[Row]) -> list[str]:
             "" if row.error is None else f"{row.error:.0e}",
         ]
         lines.append([*cells, "" if row.kernels is None else str(row.kernels)] if on_gpu else cells)
-    return table(lines)
+    missing = [f"{row.peer}, {row.status.removeprefix(UNAVAILABLE)}" for row in unavailable]
+    return [*table(lines), *(["", f"Unavailable: {'; '.join(missing)}."] if missing else [])]
 
 
 def scaling_tables(rows: Sequence[Row]) -> list[str]:
@@ -86,7 +92,9 @@ def scaling_tables(rows: Sequence[Row]) -> list[str]:
 def _scaling_cell(row: Row | None) -> str:
     if row is None:
         return ""
-    return f"{number(row.time)} ({number(row.memory_mib)})" if row.status == OK else row.status
+    if row.status == OK:
+        return f"{number(row.time)} ({number(row.memory_mib)})"
+    return UNAVAILABLE.strip(": ") if row.status.startswith(UNAVAILABLE) else row.status
 
 
 def case_section(result: Result) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from .measure import (
 from .problem import Problem, Step, error
 
 LONG = 10.0  # seconds; what takes longer is not run again to load what its first run has loaded
+COMPILED = "-compiled"  # ends the names of peers under torch.compile
 TURNS = 4  # a peer is timed side by side if so many of its turns fit the time for it
 
 
@@ -69,10 +71,16 @@ def probe(
     """
     where = torch.device(device)
     clock = Clock(where)
-    report("loading")
-    run_parts(problem.tiny().step(peer, where), clock)
-    report("set-up")
-    step = problem.step(peer, where)
+    _keep_compiled_in(path)
+    if peer.endswith(COMPILED):
+        report("compilation")
+        step = problem.step(peer, where)
+        run_parts(step, clock)
+    else:
+        report("loading")
+        run_parts(problem.tiny().step(peer, where), clock)
+        report("set-up")
+        step = problem.step(peer, where)
     times, memory = _metered(report, step, clock)
     report("check")
     wrong = error(step.result(), torch.load(path))
@@ -94,16 +102,22 @@ def probe(
 
 
 def race(
-    report: Report, problem: Problem, peers: list[str], device: str, rounds: int, seconds: float
+    report: Report, problem: Problem, peers: list[str], device: str, path: str, rounds: int, seconds: float
 ) -> dict[str, dict[str, Timing]]:
-    """Times of peers side by side."""
+    """Times of peers side by side; ``path`` as of ``probe``."""
     where = torch.device(device)
+    _keep_compiled_in(path)
     steps = {}
     for peer in peers:
         report(f"set-up of {peer}")
         steps[peer] = problem.step(peer, where)
     report("timing side by side")
     return time_side_by_side(steps, Clock(where), rounds, seconds)
+
+
+def _keep_compiled_in(path: str) -> None:
+    """What torch.compile makes goes next to the exact result: an ended process leaves no half files to later ones."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(os.path.dirname(path), "inductor")
 
 
 def _metered(report: Report, step: Step, clock: Clock) -> tuple[dict[str, float], float]:

@@ -77,7 +77,7 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
 
 def compiled(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     """The same under torch.compile."""
-    return torch.compile(pair_sums(problem, labels), fullgraph=True)
+    return torch.compile(pair_sums(problem, labels), fullgraph=True, dynamic=False)
 
 
 def _weights(problem: PairSums, device: torch.device) -> Tensor:

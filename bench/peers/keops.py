@@ -25,13 +25,13 @@ NEVER = 1e6  # taken off the exponent of a term that does not count
 
 def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     if problem.pairs not in ("clean", "anc-neg", "pos-neg"):
-        raise Unavailable(f"KeOps: {problem.pairs} is not written for it")
+        raise Unavailable(f"{problem.pairs} is not written for it")
     if problem.pairs != "clean" and problem.lam is None:
-        raise Unavailable("KeOps: a lambda per pair is a dense matrix, which a LazyTensor cannot hold")
+        raise Unavailable("a lambda per pair is a dense matrix, which a LazyTensor cannot hold")
     try:
         from pykeops.torch import LazyTensor
     except Exception as error:  # it looks for compilers when imported
-        raise Unavailable(f"KeOps: {type(error).__name__}: {error}") from None
+        raise Unavailable(f"{type(error).__name__}: {error}") from None
 
     loss = mx.losses.MultiSimilarityLoss()
     positive_rho, negative_rho = loss.formula.rho

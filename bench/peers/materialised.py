@@ -50,4 +50,4 @@ def compiled(
     problem: Feature, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
     """The same under torch.compile."""
-    return torch.compile(feature(problem, embeddings, labels, head), fullgraph=True)
+    return torch.compile(feature(problem, embeddings, labels, head), fullgraph=True, dynamic=False)

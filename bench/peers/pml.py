@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     if problem.pairs != "clean":
-        raise Unavailable("pytorch-metric-learning has no mixed losses")
+        raise Unavailable("it has no mixed losses")
     try:
         from pytorch_metric_learning.losses import MultiSimilarityLoss
     except ImportError as error:
