@@ -77,7 +77,7 @@ class Runner:
             path = os.fspath(Path(folder, "exact.pt"))
             self.say(f"{case}: {problem}: exact result")
             try:
-                exact_by = run(work.truth, problem, device, path, seconds=budget.allowed())
+                exact_by = run(work.truth, problem, device, path, seconds=budget.allowed(), memory=budget.memory)
             except Failed as failure:
                 for peer in peers:
                     yield self._row(case, problem, peer, f"not checked; exact result: {failure}")
