@@ -28,14 +28,6 @@ class Step:
     allocates: bool = True
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The exact result, and what computed it."""
-
-    values: Sequence[Tensor]
-    by: str
-
-
 ON_GPU = ("metrix_ext-graph", "metrix_ext-triton")  # peers
 
 
@@ -44,10 +36,12 @@ class Problem(ABC):
 
     Attributes:
         peers: the ways there are to do it; the first is metrix_ext.
+        exact: what can compute the exact result, the most trusted first.
         tolerance: the largest relative error of a result that gets a time.
     """
 
     peers: ClassVar[tuple[str, ...]]
+    exact: ClassVar[tuple[str, ...]]
     tolerance: ClassVar[float]
 
     @abstractmethod
@@ -55,7 +49,8 @@ class Problem(ABC):
         """Raises Unavailable where the peer cannot do this problem."""
 
     @abstractmethod
-    def truth(self, device: torch.device) -> Truth: ...
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
+        """The result in float64, by one of ``exact``; on the device only where that takes too long on the CPU."""
 
     @abstractmethod
     def tiny(self) -> Problem:

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from bench import __main__ as command_line
 from bench import counts, fit, gpu, gpu_checks, isolate, report, results, tables
@@ -24,7 +25,7 @@ from bench.cases.step import TrainingStep
 from bench.isolate import Failed
 from bench.limits import measure_limits
 from bench.measure import Clock, PeakMemory, Timing, time_side_by_side
-from bench.problem import Problem, Step, Truth, error
+from bench.problem import Problem, Step, error
 from bench.record import Record
 from bench.rows import Row
 from bench.runner import Budget, Runner
@@ -141,7 +142,7 @@ def wrong_by(problem: Problem, peer: str) -> float:
     step = problem.step(peer, CPU)
     for part in step.parts.values():
         part()
-    return error(step.result(), problem.truth(CPU).values)
+    return error(step.result(), problem.truth(problem.exact[0], CPU))
 
 
 @pytest.mark.parametrize("peer", ["metrix_ext", "gram", "reference"])
@@ -176,13 +177,12 @@ def test_peers_of_recall_agree(peer: str) -> None:
 
 def test_exact_results_of_features_are_those_of_all_anchors_at_once() -> None:
     problem = Feature(12, 3, c=8, side=3, d=8)
-    by_anchor = problem.truth(CPU)
-    assert by_anchor.by == "reference, float64"
+    by_anchor = problem.truth("reference", CPU)
     features, embeddings, labels, head = problem.inputs(CPU, torch.float64)
     from bench.peers import literal
 
     whole = literal.feature(problem, embeddings, labels, head)(features)
-    assert float(by_anchor.values[0]) == pytest.approx(whole.item(), rel=1e-12)
+    assert float(by_anchor[0]) == pytest.approx(whole.item(), rel=1e-12)
 
 
 # ---- processes with limits -----------------------------------------------------------------------------------
@@ -274,8 +274,17 @@ class Odd(PairSums):
 
 
 class Unknown(Odd):
-    def truth(self, device: torch.device) -> Truth:
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
         raise RuntimeError("no idea")
+
+
+class Heavy(PairSums):
+    """The reference runs out of memory."""
+
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
+        if by == "reference":
+            takes_memory(lambda _: None)
+        return super().truth(by, device)
 
 
 def compare(problem: Problem, **options: object) -> dict[str, Row]:
@@ -299,6 +308,11 @@ def test_nothing_is_timed_that_nothing_is_known_of() -> None:
     rows = compare(Unknown(20, 4, 8), side_by_side=False)
     assert {row.time for row in rows.values()} == {None}
     assert all("RuntimeError: no idea" in row.status for row in rows.values())
+
+
+def test_another_computes_the_exact_result_where_the_reference_cannot() -> None:
+    row = compare(Heavy(20, 4, 8), peers=["gram"], side_by_side=False)["gram"]
+    assert (row.status, row.exact_by) == ("ok", "metrix_ext, float64")
 
 
 def test_a_peer_is_timed_alone_on_demand() -> None:

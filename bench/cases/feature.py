@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -12,11 +12,11 @@ import metrix_ext as mx
 
 from .. import counts
 from ..peers import literal, materialised, ours
-from ..problem import Problem, Step, Truth, training_step
+from ..problem import Problem, Step, training_step
 from ..rows import Row
 from ..runner import Runner
 
-LITERAL_UP_TO = 128  # examples; one anchor at a time, as all of them do not fit
+LITERAL_UP_TO = 128  # examples
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,24 @@ class Feature(Problem):
         leaves = [features, *head.parameters()]
         return training_step(lambda: loss(features), leaves, [features, head.linear.weight])
 
-    def truth(self, device: torch.device) -> Truth:
+    @property
+    def exact(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("reference", "metrix_ext") if self.n <= LITERAL_UP_TO else ("metrix_ext",)
+
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
         features, embeddings, labels, head = self.inputs(device, torch.float64)
-        if self.n > LITERAL_UP_TO:
-            value = ours.feature(self, embeddings, labels, head)(features)
-            value.backward()
-            by = f"metrix_ext on {device.type}, float64"
+        value = torch.zeros((), dtype=torch.float64, device=device)
+        if by == "reference":
+            # One anchor at a time: what all of them mix does not fit.
+            losses = (literal.feature_of_anchor(self, a, embeddings, labels, head) for a in range(self.n))
         else:
-            value = torch.zeros((), dtype=torch.float64, device=device)
-            for anchor in range(self.n):
-                of_anchor = literal.feature_of_anchor(self, anchor, embeddings, labels, head)(features)
-                of_anchor.backward()
-                value += of_anchor.detach()
-            by = "reference, float64"
+            losses = iter([ours.feature(self, embeddings, labels, head)])
+        for loss in losses:
+            part = loss(features)
+            part.backward()
+            value += part.detach()
         gradients = [features.grad, head.linear.weight.grad]
-        return Truth([value.detach(), *(g for g in gradients if g is not None)], by)
+        return [value, *(gradient for gradient in gradients if gradient is not None)]
 
 
 def problems(quick: bool) -> list[Feature]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -13,7 +13,7 @@ import metrix_ext as mx
 
 from .. import counts
 from ..peers import pml
-from ..problem import Problem, Step, Truth
+from ..problem import Problem, Step
 from ..rows import Row
 from ..runner import Runner
 
@@ -28,6 +28,7 @@ class Recall(Problem):
     ks: tuple[int, ...] = (1,)
 
     peers = ("metrix_ext", "torch", "pml")
+    exact = ("brute force",)
     tolerance = 1e-3  # neighbours that float32 takes for equally similar
 
     def columns(self) -> dict[str, object]:
@@ -62,9 +63,9 @@ class Recall(Problem):
 
         return Step({"forward": forward}, lambda: last)
 
-    def truth(self, device: torch.device) -> Truth:
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
         embeddings, labels = self.inputs(torch.device("cpu"), torch.float64)
-        return Truth([torch.tensor(brute_force(embeddings, labels, self.ks))], "brute force, float64")
+        return [torch.tensor(brute_force(embeddings, labels, self.ks))]
 
 
 def brute_force(embeddings: Tensor, labels: Tensor, ks: tuple[int, ...]) -> list[float]:

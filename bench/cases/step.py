@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ import metrix_ext as mx
 
 from .. import counts
 from ..isolate import Unavailable
-from ..problem import Problem, Step, Truth, training_step
+from ..problem import Problem, Step, training_step
 from ..rows import Row
 from ..runner import Runner
 
@@ -37,6 +37,7 @@ class TrainingStep(Problem):
     pairs: str = "pos-neg"
 
     peers = ("metrix_ext",)
+    exact = ("the reference backend",)
 
     @property
     def tolerance(self) -> float:  # type: ignore[override]
@@ -67,11 +68,11 @@ class TrainingStep(Problem):
     def step(self, peer: str, device: torch.device) -> Step:
         return self._step(device, torch.float32)
 
-    def truth(self, device: torch.device) -> Truth:
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
         with mx.use_backend("reference"):
             step = replace(self, dtype="float32")._step(device, torch.float64)
             step.parts["forward"]()
-        return Truth(step.result(), "reference backend, float64")
+        return step.result()
 
     def _step(self, device: torch.device, dtype: torch.dtype) -> Step:
         backbone = _resnet50(self.n)
