@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import metrix_ext as mx
@@ -39,16 +40,24 @@ def feature(
 def feature_of_anchor(
     problem: Feature, anchor: int, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
-    """What one anchor adds to the loss: of the others neither positives nor negatives are taken."""
-    loss = mx.losses.MultiSimilarityLoss()
-    lam = weights(problem.n, labels.device, embeddings.dtype)
+    """What one anchor adds to the loss of ``feature``, so that the mixes of one are in memory at a time."""
+    formula = mx.losses.MultiSimilarityLoss().formula
     same = labels == labels[anchor]
     same_class = same.nonzero()[:, 0]
     positives, negatives = same_class[same_class != anchor], (~same).nonzero()[:, 0]
-    pairs = (torch.full_like(positives, anchor), positives, torch.full_like(negatives, anchor), negatives)
-    return lambda features: reference.mixed_loss(
-        loss, embeddings, labels, problem.pairs, lam, source=features, encode=head, indices_tuple=pairs
-    )
+    (i, j), label = reference.mixing_pairs(problem.pairs, positives, negatives)
+    first = torch.where(i < 0, anchor, i)
+    lam = weights(problem.n, labels.device, embeddings.dtype)[first, j]
+    y = lam if label is None else torch.full_like(lam, label)
+    weight = lam[:, None, None, None]
+
+    def loss(features: Tensor) -> Tensor:
+        v = head(weight * features[first] + (1 - weight) * features[j])
+        s = v @ F.normalize(embeddings[anchor], dim=0)
+        sums, _ = reference.both_sums(formula.rho, s, y, torch.ones_like(y))
+        return formula.per_anchor(sums[None]).sum() / problem.n
+
+    return loss
 
 
 def weights(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
