@@ -1,1 +1,1 @@
-"""Throughput comparisons: ``python -m bench --help``."""
+"""What the kernels bring, measured: ``python -m bench --help``, ``python -m bench.gpu --help``."""

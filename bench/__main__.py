@@ -1,107 +1,118 @@
-"""Side-by-side timing of the mixed loss, forward and backward, on the CPU.
+"""What the kernels bring: speed and memory against other ways to compute the same, checked before they are timed.
 
-python -m bench                 the two standard cases, and the memory of a batch of 4,096
-python -m bench --n 512 --k 8   another one
+python -m bench                     all cases; results go to bench/results/<device>
+python -m bench --quick             small sizes, under two minutes on 2 cores; nothing is written
+python -m bench pair-sums feature   some cases
+python -m bench.report              README's table from the results
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import sys
-from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
-import metrix_ext as mx
-from metrix_ext import native
+from . import environment, report, results, tables, work
+from .cases import feature, memory, pair_sums, recall, scaling, step
+from .isolate import Failed, run
+from .problem import Problem
+from .rows import Row
+from .runner import Budget, Runner
 
-from .measure import TOLERANCE, device_name, error, loss_and_gradient, peak_memory, time_side_by_side
-from .peers import PEERS, Case, literal, ours
-
-STANDARD = (Case(100, 5), Case(256, 8))
-LITERAL_UP_TO = 256  # the literal version takes minutes beyond
-
-
-def compare(case: Case, names: list[str], rounds: int) -> dict[str, dict[str, float]]:
-    """Times of the named peers on one case; without a time where the result is wrong."""
-    exact = loss_and_gradient(literal(case), *case.inputs("cpu", torch.float64))
-    inputs = case.inputs("cpu")
-    rows: dict[str, dict[str, float]] = {}
-    runs = {}
-    for name in names:
-        step = PEERS[name](case)
-        rows[name] = {"error": error(loss_and_gradient(step, *inputs), exact)}
-        if rows[name]["error"] < TOLERANCE:
-            runs[name] = lambda step=step: loss_and_gradient(step, *inputs)
-    for name, timing in time_side_by_side(runs, rounds).items():
-        rows[name] |= asdict(timing)
-    return rows
-
-
-def extra_memory(case: Case) -> float:
-    """MiB that forward and backward add to a process that holds only the inputs."""
-    embeddings, labels = case.embeddings("cpu"), case.labels("cpu")
-    loss_and_gradient(ours(Case(16, 4)), *Case(16, 4).inputs("cpu"))
-    before = peak_memory()
-    loss_and_gradient(ours(case), embeddings, labels, torch.empty(0))
-    return (peak_memory() - before) / 2**20
+CASES = {
+    "pair-sums": pair_sums.run,
+    "feature": feature.run,
+    "step": step.run,
+    "memory": memory.run,
+    "recall": recall.run,
+    "scaling": scaling.run,
+}
+PROBLEMS: tuple[type[Problem], ...] = (pair_sums.PairSums, feature.Feature, step.TrainingStep, recall.Recall)
+PEERS = tuple(dict.fromkeys(peer for problem in PROBLEMS for peer in problem.peers))
+QUICK_PEERS = ("metrix_ext", "reference", "gram", "materialised", "torch", "pml")  # without those that compile
+DEFAULTS = {  # rounds, seconds, limit
+    False: (15, 20.0, 900.0),
+    True: (5, 1.0, 20.0),
+}
+SHARE_OF_MEMORY = 0.5
 
 
-def table(case: Case, rows: dict[str, dict[str, float]]) -> str:
-    lines = [f"n = {case.n}, {case.k} per class, d = {case.d}, {case.pairs}, renormalised", ""]
-    lines += ["| | ms, median | 20 to 80 % | times ours | relative error |", "|---|---|---|---|---|"]
-    own = rows["metrix_ext"].get("median", float("nan"))
-    for name, row in rows.items():
-        if "median" not in row:
-            lines.append(f"| {name} | wrong result | | | {row['error']:.0e} |")
-            continue
-        spread = f"{row['low']:.2f} to {row['high']:.2f}"
-        lines.append(f"| {name} | {row['median']:.2f} | {spread} | {row['median'] / own:.0f} | {row['error']:.0e} |")
-    return "\n".join(lines) + "\n"
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    summary, _, commands = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=summary,
+        epilog=commands,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, without peers that have to be compiled")
+    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--peers", default=None, help=f"comma-separated, of {', '.join(PEERS)}")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the results")
+    parser.add_argument("--rounds", type=int, default=None, help="timed rounds at most")
+    parser.add_argument("--seconds", type=float, default=None, help="of timing a problem's peers side by side")
+    parser.add_argument("--limit", type=float, default=None, help="seconds for one peer with one problem")
+    given = parser.parse_args(arguments)
+    if unknown := [case for case in given.cases if case not in CASES]:
+        parser.error(f"CASE: {', '.join(unknown)}: expected some of {', '.join(CASES)}")
+    if given.peers is not None:
+        given.peers = [name.strip() for name in given.peers.split(",")]
+        if unknown := [name for name in given.peers if name not in PEERS]:
+            parser.error(f"--peers: {', '.join(unknown)}: expected some of {', '.join(PEERS)}")
+    elif given.quick:
+        given.peers = list(QUICK_PEERS)
+    try:
+        given.device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        parser.error(f"--device: {error}")
+    if given.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: PyTorch finds no CUDA device")
+    return given
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, help="batch size, instead of the standard cases")
-    parser.add_argument("--k", type=int, default=8, help="examples per class (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed rounds (default %(default)s)")
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated (default %(default)s)")
-    parser.add_argument("--memory", type=int, default=4096, help="batch size of the memory case, 0 for none")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there too")
-    arguments = parser.parse_args()
-    names = [name.strip() for name in arguments.peers.split(",")]
-    if unknown := [name for name in names if name not in PEERS]:
-        parser.error(f"--peers: {', '.join(unknown)}: expected some of {', '.join(PEERS)}")
-    if "metrix_ext" not in names:
-        names.insert(0, "metrix_ext")
-    if failure := native.failure():
-        parser.error(failure)
-
-    result: dict[str, object] = {
-        "device": device_name(),
-        "instruction_set": native.lib().instruction_set(),
-        "metrix_ext": mx.__version__,
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
-    print("\n".join(f"{name}: {value}" for name, value in result.items()) + "\n", flush=True)
-    if arguments.memory:
-        # First, since the peak of the process is what is measured.
-        case = Case(arguments.memory, 8)
-        result["extra_memory_mib"] = {case.n: extra_memory(case)}
-        print(f"n = {case.n}, 8 per class: {result['extra_memory_mib'][case.n]:.0f} MiB of extra memory\n", flush=True)
-    result["cases"] = []
-    for case in STANDARD if arguments.n is None else (Case(arguments.n, arguments.k),):
-        chosen = [name for name in names if name != "literal" or case.n <= LITERAL_UP_TO]
-        rows = compare(case, chosen, arguments.rounds)
-        result["cases"].append({"case": asdict(case), "rows": rows})
-        print(table(case, rows), flush=True)
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(result, file, indent=1)
+def main(arguments: list[str] | None = None) -> int:
+    given = parse(arguments)
+    about = environment.describe(given.device)
+    print("\n".join(f"{name}: {value}" for name, value in about.items()), flush=True)
+    try:
+        limits = run(work.limits, str(given.device), seconds=120.0)
+    except Failed as failure:
+        print(f"the limits of the device could not be measured: {failure}", file=sys.stderr)
+        return 1
+    print(f"limits, per second: {tables.limits(limits)}\n", flush=True)
+    runner = Runner(given.device, limits, _budget(given), given.peers, _say)
+    folder = given.out
+    if folder is None and not given.quick:
+        folder = results.FOLDER / environment.folder_name(given.device)
+    for case in given.cases or CASES:
+        rows: list[Row] = []
+        for row in CASES[case](runner, given.quick):
+            rows.append(row)
+            if folder is not None:  # after each row: what ends a run takes no earlier result with it
+                results.write(folder, results.Result(case, about, limits, rows))
+        print("\n".join(tables.case_section(results.Result(case, about, limits, rows))), flush=True)
+    if folder is not None:
+        report.write_page(folder)
+        print(f"written to {folder}")
     return 0
+
+
+def _budget(given: argparse.Namespace) -> Budget:
+    rounds, seconds, limit = DEFAULTS[given.quick]
+    memory = None if given.device.type == "cuda" else int(SHARE_OF_MEMORY * _available_memory())
+    return Budget(given.rounds or rounds, given.seconds or seconds, given.limit or limit, memory)
+
+
+def _available_memory() -> int:
+    with open("/proc/meminfo") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Building, packing and installing; the report of what was built; the benchmark."""
+"""Building, packing and installing; the report of what was built."""
 
 import json
 import os
@@ -127,17 +127,6 @@ def test_the_same_object_runs_under_the_cpu_build_of_torch(tmp_path: Path) -> No
     tests = ["tests/test_ops.py", "tests/test_losses.py"]
     done = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-
-
-def test_the_benchmark_runs_and_checks_before_it_times(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "--n", "24", "--k", "4", "--rounds", "3", "--memory", "64"]
-    result = tmp_path / "result.json"
-    done = run([*command, "--peers", "metrix_ext,literal,gram", "--json", str(result)], PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr
-    (case,) = json.loads(result.read_text())["cases"]
-    assert set(case["rows"]) == {"metrix_ext", "literal", "gram"}
-    assert all(row["median"] > 0 and row["error"] < 1e-4 for row in case["rows"].values())
-    assert "| literal |" in done.stdout
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:

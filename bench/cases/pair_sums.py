@@ -1,0 +1,126 @@
+"""The clean loss and embedding mixup: forward and backward of multi-similarity on embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metrix_ext import native
+from metrix_ext.ops.pair_sums import PAIR_SETS
+
+from .. import counts
+from ..isolate import Unavailable
+from ..peers import gram, keops, literal, ours, pml
+from ..problem import ON_GPU, Problem, Step, training_step
+from ..rows import Row
+from ..runner import Runner
+
+LITERAL_UP_TO = 1024  # examples
+LITERAL_BYTES = 2 * 2**30  # of mixed embeddings, which are kept a few times
+
+
+@dataclass(frozen=True)
+class PairSums(Problem):
+    """A batch of n examples, k of each class, embeddings of size d.
+
+    Attributes:
+        pairs: "clean" or a set of pairs.
+        lam: one lambda for all pairs; None draws one per pair.
+    """
+
+    n: int
+    k: int
+    d: int = 512
+    pairs: str = "pos-neg"
+    lam: float | None = None
+    renormalize: bool = True
+
+    peers = (
+        "metrix_ext",
+        "metrix_ext-graph",
+        "metrix_ext-triton",
+        "reference",
+        "gram",
+        "gram-compiled",
+        "keops",
+        "pml",
+    )
+    tolerance = 1e-4  # relative l2 of a float32 gradient of gamma = 75 against float64
+
+    @property
+    def exact(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The reference loops over anchors and keeps what it mixes: it is tried where it may fit."""
+        mixes = 0 if self.pairs == "clean" else max(counts.terms(self.n, self.k, self.pairs))
+        fits = self.n <= LITERAL_UP_TO and 8 * self.d * mixes <= LITERAL_BYTES
+        return ("reference", "metrix_ext") if fits else ("metrix_ext",)
+
+    def columns(self) -> dict[str, object]:
+        lam = "" if self.pairs == "clean" else "per pair" if self.lam is None else self.lam
+        renormalize = self.renormalize and self.pairs != "clean"
+        return asdict(self) | {"lam": lam, "renormalize": renormalize}
+
+    def tiny(self) -> PairSums:
+        return replace(self, n=4 * self.k)  # the same d, for which KeOps compiles
+
+    def counts(self) -> counts.Parts:
+        return counts.pair_sums(self.n, self.k, self.d, self.pairs)
+
+    def embeddings(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        generator = torch.Generator().manual_seed(self.n)
+        values = torch.randn(self.n, self.d, generator=generator, dtype=torch.float64)
+        return values.to(device, dtype).requires_grad_()
+
+    def labels(self, device: torch.device) -> Tensor:
+        return torch.arange(self.n, device=device) // self.k
+
+    def step(self, peer: str, device: torch.device) -> Step:
+        x, labels = self.embeddings(device, torch.float32), self.labels(device)
+        if peer in ON_GPU and device.type != "cuda":
+            raise Unavailable("for a GPU")
+        if peer == "metrix_ext-graph":
+            loss = ours.pair_sums(self, labels)
+            return ours.in_a_graph(lambda: loss(x), [x])
+        build: Callable[[PairSums, Tensor], Callable[[Tensor], Tensor]] = {
+            "metrix_ext": ours.pair_sums,
+            "metrix_ext-triton": ours.pair_sums,
+            "reference": literal.pair_sums,
+            "gram": gram.pair_sums,
+            "gram-compiled": gram.compiled,
+            "keops": keops.pair_sums,
+            "pml": pml.pair_sums,
+        }[peer]
+        of_embeddings = build(self, labels)
+        step = training_step(lambda: of_embeddings(x), [x], [x])
+        return ours.with_backend(step, "triton") if peer == "metrix_ext-triton" else step
+
+    def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:
+        if by == "metrix_ext" and native.failure() is None:
+            device = torch.device("cpu")
+        x, labels = self.embeddings(device, torch.float64), self.labels(device)
+        loss = literal.pair_sums(self, labels, torch.float64) if by == "reference" else ours.pair_sums(self, labels)
+        step = training_step(lambda: loss(x), [x], [x])
+        for part in step.parts.values():
+            part()
+        return step.result()
+
+
+def problems(quick: bool) -> list[PairSums]:
+    sets = ("clean", *PAIR_SETS)
+    if quick:
+        return [*(PairSums(64, 4, 128, pairs) for pairs in sets), PairSums(128, 8)]
+    return [
+        *(PairSums(100, 5, pairs=pairs) for pairs in sets),
+        *(PairSums(256, 8, pairs=pairs) for pairs in ("clean", "pos-neg", "anc-neg")),
+        PairSums(256, 8, pairs="pos-neg", lam=0.3),  # what KeOps can express
+        PairSums(256, 8, pairs="anc-neg", lam=0.3),
+        PairSums(1024, 8, pairs="clean"),
+        PairSums(1024, 8, pairs="pos-neg"),
+    ]
+
+
+def run(runner: Runner, quick: bool) -> Iterator[Row]:
+    for problem in problems(quick):
+        yield from runner.compare("pair-sums", problem)
