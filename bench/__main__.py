@@ -31,7 +31,15 @@ CASES = {
 }
 PROBLEMS: tuple[type[Problem], ...] = (pair_sums.PairSums, feature.Feature, step.TrainingStep, recall.Recall)
 PEERS = tuple(dict.fromkeys(peer for problem in PROBLEMS for peer in problem.peers))
-QUICK_PEERS = ("metrix_ext", "reference", "gram", "materialised", "torch", "pml")  # without those that compile
+QUICK_PEERS = (
+    "metrix_ext",
+    "reference",
+    "gram",
+    "gathered",
+    "materialised",
+    "torch",
+    "pml",
+)  # without those that compile
 DEFAULTS = {  # rounds, seconds, limit
     False: (15, 20.0, 900.0),
     True: (5, 1.0, 20.0),

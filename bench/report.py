@@ -17,7 +17,16 @@ from .rows import OK, Row
 README = ROOT / "README.md"
 BEGIN = "<!-- speed: python -m bench.report writes what is between these two comments -->"
 END = "<!-- /speed -->"
-SHOWN = ("metrix_ext", "gram", "gram-compiled", "materialised", "materialised-compiled", "reference")
+SHOWN = (
+    "metrix_ext",
+    "gram",
+    "gram-compiled",
+    "gathered",
+    "gathered-compiled",
+    "materialised",
+    "materialised-compiled",
+    "reference",
+)
 CASES = ("pair-sums", "feature")
 SETS = ("clean", "pos-neg", "anc-neg")  # what training uses; the others are in the page of the device
 

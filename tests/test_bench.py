@@ -145,7 +145,7 @@ def wrong_by(problem: Problem, peer: str) -> float:
     return error(step.result(), problem.truth(problem.exact[0], CPU))
 
 
-@pytest.mark.parametrize("peer", ["metrix_ext", "gram", "reference"])
+@pytest.mark.parametrize("peer", ["metrix_ext", "gram", "gathered", "reference"])
 @pytest.mark.parametrize("lam", [None, 0.3])
 @pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])
 def test_peers_of_pair_sums_agree(pairs: str, lam: float | None, peer: str) -> None:

@@ -13,7 +13,7 @@ from metrix_ext.ops.pair_sums import PAIR_SETS
 
 from .. import counts
 from ..isolate import Unavailable
-from ..peers import gram, keops, literal, ours, pml
+from ..peers import gathered, gram, keops, literal, ours, pml
 from ..problem import ON_GPU, Problem, Step, training_step
 from ..rows import Row
 from ..runner import Runner
@@ -45,6 +45,8 @@ class PairSums(Problem):
         "reference",
         "gram",
         "gram-compiled",
+        "gathered",
+        "gathered-compiled",
         "keops",
         "pml",
     )
@@ -89,6 +91,8 @@ class PairSums(Problem):
             "reference": literal.pair_sums,
             "gram": gram.pair_sums,
             "gram-compiled": gram.compiled,
+            "gathered": gathered.pair_sums,
+            "gathered-compiled": gathered.compiled,
             "keops": keops.pair_sums,
             "pml": pml.pair_sums,
         }[peer]

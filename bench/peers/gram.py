@@ -1,12 +1,7 @@
-"""The reduction over the Gram matrix in plain PyTorch, as one would write it for classes of equal size.
-
-All terms of a set of pairs are in memory; sets with a positive take just its rows of lambda and of the norms. lambda is
-given: drawing it is not part of the time, unlike in metrix_ext.
-"""
+"""The reduction over the Gram matrix in plain PyTorch for classes of any size: all terms, masked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,62 +10,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import metrix_ext as mx
+from metrix_ext import reference
 from metrix_ext.ops import pair_lambda
+from metrix_ext.relations import Relations
 
 if TYPE_CHECKING:
     from ..cases.pair_sums import PairSums
 
 
 def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    n, pairs = problem.n, problem.pairs
-    loss = mx.losses.MultiSimilarityLoss()
-    positive_rho, negative_rho = loss.formula.rho
-    column = torch.arange(n, device=labels.device)
-    same = labels[:, None] == labels
-    positive, negative = same & (column[:, None] != column), ~same
-    positives = positive.nonzero()[:, 1].view(n, problem.k - 1)
-    lam = _weights(problem, labels.device)
-
-    def log_sum(exponents: Tensor, used: Tensor) -> Tensor:
-        return exponents.masked_fill(~used, -math.inf).flatten(1).logsumexp(1)
-
-    def per_anchor(sums: tuple[Tensor | None, Tensor | None]) -> Tensor:
-        parts = [sigma(total) for sigma, total in zip(loss.formula.sigma, sums, strict=True) if total is not None]
-        return torch.stack(parts).sum(0).mean()
-
-    def clean(s: Tensor) -> tuple[Tensor, Tensor]:
-        return log_sum(positive_rho.exponent(s), positive), log_sum(negative_rho.exponent(s), negative)
-
-    def norms(s: Tensor) -> Tensor:
-        square = lam**2 + (1 - lam) ** 2 + 2 * lam * (1 - lam) * s
-        return square.clamp_min(1e-24).sqrt() if problem.renormalize else torch.ones_like(s)
-
-    def with_anchor(s: Tensor) -> tuple[Tensor, Tensor | None]:
-        t = (lam + (1 - lam) * s) / norms(s)
-        if pairs == "anc-pos":
-            return log_sum(positive_rho.exponent(t), positive), None
-        y = torch.log(lam), torch.log1p(-lam)
-        return log_sum(positive_rho.exponent(t) + y[0], negative), log_sum(negative_rho.exponent(t) + y[1], negative)
-
-    def within_examples(s: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        rows = column.expand(n, n) if pairs == "neg-neg" else positives
-        later = rows[:, :, None] < column
-        weight = lam[rows]
-        t = (weight * s.gather(1, rows)[:, :, None] + (1 - weight) * s[:, None, :]) / norms(s)[rows]
-        if pairs == "pos-pos":
-            return log_sum(positive_rho.exponent(t), positive[:, None, :] & later), None
-        if pairs == "neg-neg":
-            used = negative[:, :, None] & negative[:, None, :] & later
-            return None, log_sum(negative_rho.exponent(t), used)
-        y = torch.log(weight), torch.log1p(-weight)
-        used = negative[:, None, :].expand_as(t)
-        return log_sum(positive_rho.exponent(t) + y[0], used), log_sum(negative_rho.exponent(t) + y[1], used)
-
-    sums = clean if pairs == "clean" else with_anchor if pairs.startswith("anc-") else within_examples
+    formula = mx.losses.MultiSimilarityLoss().formula
+    mixed, with_anchor = problem.pairs != "clean", problem.pairs.startswith("anc-")
+    lam = given_lambda(problem, labels.device) if mixed else None
 
     def step(embeddings: Tensor) -> Tensor:
         x = F.normalize(embeddings)
-        return per_anchor(sums(x @ x.T))
+        s = x @ x.T
+        relations = Relations.from_labels(labels, labels, torch.arange(len(x), device=x.device))
+        own = s.diagonal() if with_anchor else None
+        norms = (s, own if with_anchor else None) if mixed and problem.renormalize else (None, None)
+        sums, _ = reference.pair_sums(
+            s, relations, formula.rho, problem.pairs, lam, *norms, own, own if norms[0] is not None else None
+        )
+        return formula.per_anchor(sums).mean()
 
     return step
 
@@ -80,10 +42,11 @@ def compiled(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     return torch.compile(pair_sums(problem, labels), fullgraph=True, dynamic=False)
 
 
-def _weights(problem: PairSums, device: torch.device) -> Tensor:
+def given_lambda(problem: PairSums, device: torch.device) -> Tensor:
+    """[n, n], drawn before the time is taken; empty for the clean loss."""
     n = problem.n
     if problem.pairs == "clean":
-        return torch.empty(0)
+        return torch.empty(0, device=device)
     if problem.lam is not None:
         return torch.full((n, n), problem.lam, device=device)
     index = torch.arange(n)
