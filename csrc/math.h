@@ -150,6 +150,24 @@ METRIX_FN T linear_rho_slope(T s, S scale, S shift, S floor) {
   return select(scale * s + shift <= floor, T{}, T{} + scale);
 }
 
+// ---- larger weight of a mix ------------------------------------------------------------------------------------
+
+// lambda F_first + (1 - lambda) F_second = weight (F_x + ratio F_y), x being the first, or the second if swapped. For
+// lambda in [0, 1] the ratio is too, and for any lambda the weight is at least one half.
+template <class T>
+struct LargerWeight {
+  T weight, ratio;
+  bool swapped;
+};
+
+template <class T>
+METRIX_FN LargerWeight<T> larger_weight(T lambda) {
+  const T other = T(1) - lambda;
+  const bool swapped = other > lambda;
+  const T weight = swapped ? other : lambda;
+  return {weight, (swapped ? lambda : other) / weight, swapped};
+}
+
 // ---- lambda of a pair -------------------------------------------------------------------------------------
 
 // First output word of Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
