@@ -1,7 +1,7 @@
 // mix_pool, forward. A warp takes 16 consecutive mixes and a tile of channels and walks the positions. Where the mixes
 // are a grid of 4 x 4 examples, 8 rows of features serve all 16; otherwise 4 mixes go at a time, with 2 rows each.
 //
-// The 16 warps of a block have the same channels. In a list that comes tile by tile they mix 16 x 16 examples, whose
+// The warps of a block have the same channels. In a list that comes tile by tile 16 of them mix 16 x 16 examples, whose
 // rows the warps after the first find in the first-level cache.
 #pragma once
 
@@ -14,12 +14,27 @@ namespace metrix::cuda {
 
 constexpr int kWarpMixes = 16;  // of 4 x 4 examples
 constexpr int kSide = 4;
-constexpr int kPoolWarps = 16;
+template <class T>
+constexpr int kPoolWarps = sizeof(T) == 4 ? 16 : 8;
 
 // Positions that are in registers at a time: they hide the latency of their loads, and share the test which of a mix's
-// examples has the larger weight.
-template <class Vector>
-constexpr int kPositionsAhead = sizeof(Vector) == 4 ? 7 : 2;
+// examples has the larger weight. As many as there are registers for.
+template <class L, bool kAdjacent, bool kArgmax>
+constexpr int positions_ahead() {
+  if (!kAdjacent) return 1;
+  if (sizeof(typename L::Vector) == 8) return 2;
+  return kArgmax ? 3 : 5;
+}
+
+// The same address, of which the compiler forgets how it came about. Otherwise it computes every address of the inner
+// loop from the beginning of the features, with six instructions instead of one.
+template <class E>
+__device__ __forceinline__ const E* as_given(const E* address) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(address));
+#endif
+  return address;
+}
 
 // Mix lane % 16 of a warp.
 template <class T>
@@ -74,16 +89,15 @@ __device__ __forceinline__ void pool(const MixPoolArgs<T>& args, const MixPoolIn
                                      const LaneChannels<Lane<E>>& channels) {
   using L = Lane<E>;
   constexpr int kMixes = kGrid ? kWarpMixes : kSide;
-  constexpr int kAhead = kPositionsAhead<typename L::Vector>;
+  constexpr int kAhead = positions_ahead<L, kAdjacent, kArgmax>();
   const E* const features = static_cast<const E*>(input.features);
+  const auto image_of = [&](int row) {
+    const int lane = !kGrid ? from + row % kSide : row < kSide ? row * kSide : row - kSide;
+    return args.order[__shfl_sync(kAllLanes, row < kSide ? lane_mix.first : lane_mix.second, lane)];
+  };
   const E* row[2 * kSide];
-  int64_t image[2 * kSide];
   METRIX_UNROLL
-  for (int k = 0; k < 2 * kSide; ++k) {
-    const int lane = !kGrid ? from + k % kSide : k < kSide ? k * kSide : k - kSide;
-    image[k] = args.order[__shfl_sync(kAllLanes, k < kSide ? lane_mix.first : lane_mix.second, lane)];
-    row[k] = features + image[k] * args.image_stride + channels.offset;
-  }
+  for (int k = 0; k < 2 * kSide; ++k) row[k] = as_given(features + image_of(k) * args.image_stride + channels.offset);
   const auto first_of = [](int m) { return kGrid ? m / kSide : m; };
   const auto second_of = [](int m) { return kSide + m % kSide; };
 
@@ -97,12 +111,13 @@ __device__ __forceinline__ void pool(const MixPoolArgs<T>& args, const MixPoolIn
     index[m] = 0;
   }
   const int positions = int(args.positions);
+  const unsigned position_stride = unsigned(args.position_stride);
   for (int x = 0; x < positions; x += kAhead) {
     typename L::Vector value[2 * kSide][kAhead];
     METRIX_UNROLL
     for (int ahead = 0; ahead < kAhead; ++ahead) {
       // Past the end the last position comes again, and changes no maximum.
-      const int64_t offset = int64_t(x + ahead < positions ? x + ahead : positions - 1) * args.position_stride;
+      const unsigned offset = unsigned(x + ahead < positions ? ahead : positions - 1 - x) * position_stride;
       METRIX_UNROLL
       for (int k = 0; k < 2 * kSide; ++k) value[k][ahead] = L::template load<kAdjacent>(row[k] + offset, channels.next);
     }
@@ -121,16 +136,18 @@ __device__ __forceinline__ void pool(const MixPoolArgs<T>& args, const MixPoolIn
       else
         take(value[first_of(m)], value[second_of(m)]);
     }
+    METRIX_UNROLL
+    for (int k = 0; k < 2 * kSide; ++k) row[k] += kAhead * args.position_stride;
   }
 
   T average[2 * kSide][L::kChannels] = {};
   if (input.averages != nullptr) {
     METRIX_UNROLL
     for (int k = 0; k < 2 * kSide; ++k) {
+      const T* const from_image = input.averages + image_of(k) * args.channels + channels.first;
       METRIX_UNROLL
       for (int which = 0; which < L::kChannels; ++which)
-        if (which < channels.count)
-          average[k][which] = input.averages[image[k] * args.channels + channels.first + which];
+        if (which < channels.count) average[k][which] = from_image[which];
     }
   }
   unsigned is_nan = 0;  // a bit for every mix and channel
@@ -162,10 +179,10 @@ __device__ __forceinline__ void pool(const MixPoolArgs<T>& args, const MixPoolIn
 }
 
 template <class T, class E, bool kAdjacent, bool kArgmax>
-__global__ void __launch_bounds__(kPoolWarps* kWarp)
+__global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
     pool_mixes(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output) {
   const int lane = int(threadIdx.x) % kWarp;
-  const int64_t begin = (int64_t(blockIdx.x) * kPoolWarps + threadIdx.x / kWarp) * kWarpMixes;
+  const int64_t begin = (int64_t(blockIdx.x) * kPoolWarps<T> + threadIdx.x / kWarp) * kWarpMixes;
   if (begin >= args.mixes.count) return;
   const int64_t last = args.mixes.count - 1, own = begin + lane % kWarpMixes, mix = own < last ? own : last;
   const T lambda = args.mixes.lambda[mix];
@@ -182,6 +199,9 @@ __global__ void __launch_bounds__(kPoolWarps* kWarp)
   }
 }
 
+// So that 32 bits hold the offset of every position that is loaded ahead.
+constexpr int64_t kLargestPositionStride = int64_t(1) << 28;
+
 // Whether pairs of neighbouring channels can be loaded as one.
 template <class T>
 bool has_adjacent_channels(const MixPoolArgs<T>& args, const void* features) {
@@ -193,13 +213,15 @@ template <class T>
 void mix_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, int device,
               void* stream) {
   if (args.mixes.count == 0 || args.channels == 0) return;
+  if (args.position_stride > kLargestPositionStride)
+    throw std::invalid_argument("metrix_ext, CUDA: positions of a feature map must be less than 2^28 elements apart");
   const DeviceGuard guard(device);
   with_element<T>(input.element, [&](auto element) {
     using E = decltype(element);
     const auto run = [&](auto* kernel) {
-      const dim3 grid(unsigned(ceil_div(args.mixes.count, kPoolWarps * kWarpMixes)),
+      const dim3 grid(unsigned(ceil_div(args.mixes.count, kPoolWarps<T> * kWarpMixes)),
                       unsigned(ceil_div(args.channels, kWarp * Lane<E>::kChannels)));
-      launch("mix_pool", kernel, grid, kPoolWarps * kWarp, stream, args, input, output);
+      launch("mix_pool", kernel, grid, kPoolWarps<T> * kWarp, stream, args, input, output);
     };
     const bool with_argmax = output.argmax != nullptr;
     if (Lane<E>::kChannels == 1 || has_adjacent_channels(args, input.features))
