@@ -20,7 +20,7 @@ constexpr int kPoolWarps = sizeof(T) == 4 ? 16 : 8;
 // Positions that are in registers at a time: they hide the latency of their loads, and share the test which of a mix's
 // examples has the larger weight. As many as there are registers for.
 template <class L, bool kAdjacent, bool kArgmax>
-constexpr int positions_ahead() {
+__host__ __device__ constexpr int positions_ahead() {
   if (!kAdjacent) return 1;
   if (sizeof(typename L::Vector) == 8) return 2;
   return kArgmax ? 3 : 5;

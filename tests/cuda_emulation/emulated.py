@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -25,7 +26,7 @@ from metrix_ext.ops import cuda
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 SOURCES = [
-    *(CSRC / "cuda" / name for name in ("pair_sums.cu", "pair_sums_backward.cu", "pair_lambda.cu")),
+    *sorted((CSRC / "cuda").glob("*.cu")),
     CSRC / "bindings.cpp",
     HERE / "no_cpu.cpp",
     HERE / "control.cpp",
@@ -98,6 +99,8 @@ def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
             return tensor.fill_(float("nan"))
         return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
 
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(importlib.import_module("metrix_ext.ops.anchor_sums"), "_on_cpu_single", lambda mixed: mixed)
     monkeypatch.setattr(native, "_module", device.module)
     monkeypatch.setattr(cuda, "place", lambda tensor: (0, 0))
     monkeypatch.setattr(pair_sums, "_native", lambda device: cuda.launch_sums)
