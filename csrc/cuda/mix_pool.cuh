@@ -187,9 +187,10 @@ __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
   const int64_t last = args.mixes.count - 1, own = begin + lane % kWarpMixes, mix = own < last ? own : last;
   const T lambda = args.mixes.lambda[mix];
   const LaneMix<T> lane_mix{args.mixes.first[mix], args.mixes.second[mix], lambda, larger_weight(lambda)};
-  const bool is_grid = begin + kWarpMixes <= args.mixes.count &&
-                       lane_mix.first == __shfl_sync(kAllLanes, lane_mix.first, lane % kWarpMixes / kSide * kSide) &&
-                       lane_mix.second == __shfl_sync(kAllLanes, lane_mix.second, lane % kSide);
+  const int64_t row_first = __shfl_sync(kAllLanes, lane_mix.first, lane % kWarpMixes / kSide * kSide);
+  const int64_t column_second = __shfl_sync(kAllLanes, lane_mix.second, lane % kSide);
+  const bool is_grid =
+      begin + kWarpMixes <= args.mixes.count && lane_mix.first == row_first && lane_mix.second == column_second;
   const LaneChannels<Lane<E>> channels(args);
   if (__all_sync(kAllLanes, is_grid)) {
     pool<T, E, kAdjacent, kArgmax, true>(args, input, output, lane_mix, begin, 0, channels);
