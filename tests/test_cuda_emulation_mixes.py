@@ -89,7 +89,10 @@ def check_pool(
     shuffle: bool = False,
     examples: int = 9,
 ) -> None:
-    features = feature_maps(examples, channels, *size, layout).to(dtype)
+    if layout == "sliced":  # pairs of channels that are not where one load can take both
+        features = feature_maps(examples, channels + 1, *size, "channels_last").to(dtype)[:, 1:]
+    else:
+        features = feature_maps(examples, channels, *size, layout).to(dtype)
     features -= features.mean()  # negative maxima, and still ties
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(1))
     mixes = cast(random_mixes(examples, False, torch.float64, shuffle=shuffle), dtype)
@@ -140,7 +143,7 @@ def check_pool(
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "sliced"])
 def test_pool(device: emulated.Device, dtype: torch.dtype, layout: str) -> None:
     for channels, with_averages in ((6, True), (5, False)):
         check_pool(device, dtype, layout, channels, with_averages=with_averages)
@@ -325,7 +328,7 @@ def test_not_finite_in_not_finite_out(device: emulated.Device, pairs: str, rho: 
         is_bad &= mixes.first == 1
     others = torch.where(is_bad[:, None], -mixed, mixed)
     rest = pairs, mixes, True, False
-    before, after = (reference.anchor_sums(x, anchors, relation, RHO["exp"], *rest)[0] for x in (mixed, others))
+    before, after = (reference.anchor_sums(x, anchors, relation, RHO["nca"], *rest)[0] for x in (mixed, others))
     used = (before != after).any(1)
     clean = anchor_sums(mixed, anchors, relation, RHO[rho], *rest)[0]
     mixed[is_bad] = bad
