@@ -16,38 +16,39 @@ constexpr int kAnchorWarps = 4;
 
 // ---- similarities ---------------------------------------------------------------------------------------------
 
-// Elements that a lane loads at once.
-constexpr int kRun = 4;
+// Elements that a lane loads at once, of T or of what is computed in T.
+template <class T>
+constexpr int kRun = sizeof(T) == 8 ? 2 : 4;
 
 template <class E>
-struct alignas(kRun * sizeof(E)) Run {
-  E element[kRun];
+struct alignas(kRun<E> * sizeof(E)) Run {
+  E element[kRun<E>];
 };
 
-// x[at] to x[at + kRun - 1] as far as they are below size, 0 beyond.
+// x[at] to x[at + kRun<T> - 1] as far as they are below size, 0 beyond.
 template <class T, class E>
-__device__ __forceinline__ void load_run(const E* x, int64_t at, int64_t size, bool aligned, T (&run)[kRun]) {
+__device__ __forceinline__ void load_run(const E* x, int64_t at, int64_t size, bool aligned, T (&run)[kRun<T>]) {
   if (aligned) {
     const Run<E> loaded = *reinterpret_cast<const Run<E>*>(x + at);
     METRIX_UNROLL
-    for (int e = 0; e < kRun; ++e) run[e] = to_number(loaded.element[e]);
+    for (int e = 0; e < kRun<T>; ++e) run[e] = to_number(loaded.element[e]);
   } else {
     METRIX_UNROLL
-    for (int e = 0; e < kRun; ++e) run[e] = at + e < size ? to_number(x[at + e]) : T(0);
+    for (int e = 0; e < kRun<T>; ++e) run[e] = at + e < size ? to_number(x[at + e]) : T(0);
   }
 }
 
 // The same the other way, rounded to E.
 template <class T, class E>
-__device__ __forceinline__ void store_run(E* x, int64_t at, int64_t size, bool aligned, const T (&run)[kRun]) {
+__device__ __forceinline__ void store_run(E* x, int64_t at, int64_t size, bool aligned, const T (&run)[kRun<T>]) {
   Run<E> rounded;
   METRIX_UNROLL
-  for (int e = 0; e < kRun; ++e) round_to(run[e], rounded.element[e]);
+  for (int e = 0; e < kRun<T>; ++e) round_to(run[e], rounded.element[e]);
   if (aligned) {
     if (at < size) *reinterpret_cast<Run<E>*>(x + at) = rounded;
   } else {
     METRIX_UNROLL
-    for (int e = 0; e < kRun; ++e)
+    for (int e = 0; e < kRun<T>; ++e)
       if (at + e < size) x[at + e] = rounded.element[e];
   }
 }
@@ -97,18 +98,18 @@ __device__ __forceinline__ T inner_product(const LaneRows<E>& mixes, const LaneR
   for (int a = 0; a < kAnchors; ++a) anchor[a] = anchors.of_lane(a);
   T product[kWarp] = {};
 #pragma unroll 1
-  for (int64_t at = int64_t(threadIdx.x) % kWarp * kRun; at < mixes.size; at += kWarp * kRun) {
-    T of_mix[kMixes][kRun];
+  for (int64_t at = int64_t(threadIdx.x) % kWarp * kRun<T>; at < mixes.size; at += kWarp * kRun<T>) {
+    T of_mix[kMixes][kRun<T>];
     METRIX_UNROLL
     for (int q = 0; q < kMixes; ++q) load_run(mix[q], at, mixes.size, aligned, of_mix[q]);
     METRIX_UNROLL
     for (int a = 0; a < kAnchors; ++a) {
-      T of_anchor[kRun];
+      T of_anchor[kRun<T>];
       load_run(anchor[a], at, mixes.size, aligned, of_anchor);
       METRIX_UNROLL
       for (int q = 0; q < kMixes; ++q) {
         METRIX_UNROLL
-        for (int e = 0; e < kRun; ++e)
+        for (int e = 0; e < kRun<T>; ++e)
           product[q * kAnchors + a] = fused(of_mix[q][e], of_anchor[e], product[q * kAnchors + a]);
       }
     }
@@ -120,8 +121,8 @@ __device__ __forceinline__ T inner_product(const LaneRows<E>& mixes, const LaneR
 template <class T>
 bool has_aligned_rows(const AnchorSumsArgs<T>& args) {
   const uintptr_t element = args.element == Element::kDouble ? 8 : args.element == Element::kFloat ? 4 : 2;
-  return args.size % kRun == 0 && uintptr_t(args.mixed) % (kRun * element) == 0 &&
-         uintptr_t(args.anchors) % (kRun * sizeof(T)) == 0;
+  return args.size % kRun<T> == 0 && uintptr_t(args.mixed) % (kRun<T> * element) == 0 &&
+         uintptr_t(args.anchors) % (kRun<T> * sizeof(T)) == 0;
 }
 
 // ---- terms ----------------------------------------------------------------------------------------------------

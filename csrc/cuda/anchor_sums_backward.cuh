@@ -15,29 +15,29 @@ constexpr int kOtherMixes = kWarp / kOwnAnchors, kOtherAnchors = kWarp / kOwnMix
 
 // Elements of a row that a warp has in registers at once: 512 floats or 128 doubles.
 template <class T>
-constexpr int kRuns = sizeof(T) == 4 ? 4 : 1;
+constexpr int kRuns = sizeof(T) == 4 ? 4 : 2;
 
 template <class T>
-constexpr int kSlice = kWarp * kRun * kRuns<T>;
+constexpr int kSlice = kWarp * kRun<T> * kRuns<T>;
 
 template <class T>
 __device__ __forceinline__ int64_t element_of_run(int64_t slice, int run) {
-  return slice * kSlice<T> + (run * kWarp + threadIdx.x % kWarp) * kRun;
+  return slice * kSlice<T> + (run * kWarp + threadIdx.x % kWarp) * kRun<T>;
 }
 
 // A lane's part of a few rows.
 template <class T, int kRows>
-using OwnRows = T[kRows][kRuns<T>][kRun];
+using OwnRows = T[kRows][kRuns<T>][kRun<T>];
 
 // Adds the rows of the other side, each times the coefficient of the lane that has both rows: lane kOwnStride own +
 // kOtherStride other.
 template <int kOwnStride, int kOtherStride, class T, class E, int kOwn>
-__device__ __forceinline__ void add_rows(T (&own)[kOwn][kRuns<T>][kRun], const LaneRows<E>& others, T lane_coefficient,
-                                         int64_t slice, bool aligned) {
+__device__ __forceinline__ void add_rows(T (&own)[kOwn][kRuns<T>][kRun<T>], const LaneRows<E>& others,
+                                         T lane_coefficient, int64_t slice, bool aligned) {
 #pragma unroll 1
   for (int other = 0; other < kWarp / kOwn; ++other) {
     const E* const row = others.of_lane(other * kOtherStride);
-    T run[kRuns<T>][kRun];
+    T run[kRuns<T>][kRun<T>];
     METRIX_UNROLL
     for (int r = 0; r < kRuns<T>; ++r) {
       const int64_t at = element_of_run<T>(slice, r);
@@ -51,7 +51,7 @@ __device__ __forceinline__ void add_rows(T (&own)[kOwn][kRuns<T>][kRun], const L
       METRIX_UNROLL
       for (int r = 0; r < kRuns<T>; ++r) {
         METRIX_UNROLL
-        for (int e = 0; e < kRun; ++e) own[k][r][e] = fused(coefficient, run[r][e], own[k][r][e]);
+        for (int e = 0; e < kRun<T>; ++e) own[k][r][e] = fused(coefficient, run[r][e], own[k][r][e]);
       }
     }
   }
@@ -144,10 +144,10 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     METRIX_UNROLL
     for (int r = 0; r < kRuns<T>; ++r) {
       const int64_t at = element_of_run<T>(int64_t(blockIdx.y), r);
-      T run[kRun];
+      T run[kRun<T>];
       load_run(row, at, args.size, aligned && at < args.size, run);
       METRIX_UNROLL
-      for (int e = 0; e < kRun; ++e) run[e] = scale * (sum[q][r][e] - run[e] * along_unit);
+      for (int e = 0; e < kRun<T>; ++e) run[e] = scale * (sum[q][r][e] - run[e] * along_unit);
       store_run(written + (first_mix + q) * args.size, at, args.size, aligned, run);
     }
   }
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     METRIX_UNROLL
     for (int r = 0; r < kRuns<T>; ++r) {
       METRIX_UNROLL
-      for (int e = 0; e < kRun; ++e) warp_sums[warp][a][(r * kWarp + lane) * kRun + e] = sum[a][r][e];
+      for (int e = 0; e < kRun<T>; ++e) warp_sums[warp][a][(r * kWarp + lane) * kRun<T> + e] = sum[a][r][e];
     }
   }
   __syncthreads();
@@ -245,7 +245,7 @@ void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradien
   const DeviceGuard guard(device);
   const AnchorBackwardPlan<T> plan(args, workspace);
   const Scales<T> rho(args.rho);
-  const bool aligned = has_aligned_rows(args) && uintptr_t(gradient.mixed) % (kRun * sizeof(T)) == 0;
+  const bool aligned = has_aligned_rows(args) && uintptr_t(gradient.mixed) % (kRun<T> * sizeof(T)) == 0;
   if (m > 0) {
     PairSumsGradient<T> sums{};
     sums.sums = gradient.sums;
