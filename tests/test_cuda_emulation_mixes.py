@@ -265,7 +265,9 @@ def check_sums(
         truth = evaluate(reference.anchor_sums, (mixed.double(), anchors.double()), *exact)
         plain = evaluate(reference.anchor_sums, (mixed, anchors), *rest)
         device.run_backwards(False)
+        before = device.launches()
         results = evaluate(anchor_sums, (mixed, anchors), *rest)
+        assert device.launches() > before
         device.run_backwards(True)
         again = evaluate(anchor_sums, (mixed, anchors), *rest)
         for name, expected in truth.items():
@@ -336,3 +338,17 @@ def test_not_finite_in_not_finite_out(device: emulated.Device, pairs: str, rho: 
     assert used.any()
     assert torch.equal(sums.isnan().any(1), used)
     assert torch.equal(sums[~used], clean[~used])
+
+
+def test_number_of_launches_at_a_batch_of_100(device: emulated.Device) -> None:
+    CLASS_SIZES["batch"] = (5,) * 20
+    relation, m, n = relations(CLASS_SIZES["batch"], "examples")
+    mixes = random_mixes(n, False, torch.float32)
+    features = feature_maps(n, 1, 1, 1, "contiguous").float().requires_grad_()
+    before = device.launches()
+    pooled = mix_pool(features, torch.arange(n), mixes)
+    pooled_at = device.launches()
+    sums, _ = anchor_sums(pooled, torch.rand(m, 1), relation, RHO["nca"], "pos-neg", mixes, True, True)
+    summed_at = device.launches()
+    sums.sum().backward()
+    assert (pooled_at - before, summed_at - pooled_at, device.launches() - summed_at) == (1, 2, 5)

@@ -15,7 +15,7 @@ struct Lane {
 
   template <bool kAdjacent>
   __device__ __forceinline__ static Vector load(const E* x, int64_t) {
-    return *x;
+    return __ldg(x);
   }
   __device__ __forceinline__ static Vector broadcast(E x) { return x; }
   __device__ __forceinline__ static Vector least() { return -kInfinity<E>; }
@@ -59,10 +59,10 @@ struct PackedLane {
 
   template <bool kAdjacent>
   __device__ __forceinline__ static Vector load(const E* x, int64_t channel_stride) {
-    if (kAdjacent) return *reinterpret_cast<const V*>(x);
+    if (kAdjacent) return __ldg(reinterpret_cast<const V*>(x));
     V both;
-    both.x = x[0];
-    both.y = x[channel_stride];
+    both.x = __ldg(x);
+    both.y = __ldg(x + channel_stride);
     return both;
   }
   __device__ __forceinline__ static Vector broadcast(float x) {

@@ -221,6 +221,11 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   return votes;
 }
 
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
