@@ -304,7 +304,7 @@ def test_sums_of_several_blocks(device: emulated.Device, pairs: str, who: str) -
 
 
 @pytest.mark.parametrize("pairs", ["pos-neg", "neg-neg"])
-@pytest.mark.parametrize("size", [1, 3, 128, 130, 260, 1028])
+@pytest.mark.parametrize("size", [2, 3, 128, 130, 260, 1028])
 def test_sums_by_size(device: emulated.Device, pairs: str, size: int) -> None:
     check_sums(device, pairs, "exp", "ragged", size=size)
 
@@ -314,6 +314,19 @@ def test_sums_by_size(device: emulated.Device, pairs: str, size: int) -> None:
 def test_sums_of_half_types(device: emulated.Device, dtype: torch.dtype, pairs: str) -> None:
     for size, normalize in ((8, True), (5, False)):
         check_sums(device, pairs, "exp", "ragged", size=size, normalize=normalize, dtypes=(dtype,))
+
+
+def test_the_norm_is_a_constant_at_its_floor(device: emulated.Device) -> None:
+    relation, m, n = relations(CLASS_SIZES["pairs"], "examples")
+    mixes = random_mixes(n, False, torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(len(mixes), 6, generator=generator, dtype=torch.float64)
+    anchors = torch.randn(m, 6, generator=generator, dtype=torch.float64)
+    mixed[1], mixed[4] = 0.0, 1e-14 * mixed[4]
+    rest = relation, RHO["nca"], "pos-neg", mixes, True, True
+    expected, actual = (evaluate(f, (mixed, anchors), *rest) for f in (reference.anchor_sums, anchor_sums))
+    for name in expected:
+        close(actual[name], expected[name], 1e-11)
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)

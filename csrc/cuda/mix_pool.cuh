@@ -22,7 +22,7 @@ constexpr int kPoolWarps = sizeof(T) == 4 ? 16 : 8;
 template <class L, bool kAdjacent, bool kArgmax>
 __host__ __device__ constexpr int positions_ahead() {
   if (!kAdjacent) return 1;
-  if (sizeof(typename L::Vector) == 8) return 2;
+  if (sizeof(typename L::Vector) == 8) return kArgmax ? 2 : 1;
   return kArgmax ? 3 : 5;
 }
 

@@ -44,7 +44,8 @@ class Device:
     """A build of the emulated device, and its controls."""
 
     def __init__(self, library: Path) -> None:
-        spec = importlib.util.spec_from_file_location("_C", library)
+        # A name of its own: under the same name Python would hand out the first build again.
+        spec = importlib.util.spec_from_file_location(f"build_{library.parent.name}._C", library)
         assert spec is not None
         assert spec.loader is not None
         self.module: ModuleType = importlib.util.module_from_spec(spec)
