@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from problems import CASES, CLASS_SIZES, make_problem
+from mixes_problems import CLASS_SIZES as MIXED_CLASS_SIZES
+from mixes_problems import feature_maps, random_mixes, relations
+from problems import CASES, CLASS_SIZES, RHO, make_problem
 from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext import backend, native, reference
 from metrix_ext.ops import pair_lambda, pair_sums
+from metrix_ext.ops.anchor_sums import anchor_sums
+from metrix_ext.ops.mix_pool import mix_pool
+from metrix_ext.ops.mixes import Mixes
 from metrix_ext.ops.pair_sums import PAIR_SETS
+from metrix_ext.relations import Relations
 
 ALL_SETS = ("clean", *PAIR_SETS)
 
@@ -188,6 +194,164 @@ def test_large_batch_agrees_with_double_precision_and_keeps_its_memory(pairs: st
         torch.cuda.synchronize()
         used.append(torch.cuda.memory_allocated())
     assert used[1] == used[-1]
+
+
+# ---- mix_pool and anchor_sums ---------------------------------------------------------------------------------
+
+TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+# Of a pooled mix: half types round the ratio of the weights, the mix, and the result.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+def moved(mixes: Mixes, device: str, dtype: torch.dtype) -> Mixes:
+    first, second, lam, begin, uses = (tensor.to(device) for tensor in mixes.tensors)
+    return Mixes(first, second, lam.to(torch.float64 if dtype == torch.float64 else torch.float32), begin, uses)
+
+
+def pool_step(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor) -> tuple[Tensor, ...]:
+    """Pooled mixes and the gradients of features and averages; a graph can hold this."""
+    features, averages = features.detach().requires_grad_(), averages.detach().requires_grad_()
+    pooled = mix_pool(features, order, mixes, averages)
+    weights = torch.linspace(-1, 1, pooled.numel(), dtype=pooled.dtype, device=pooled.device).reshape(pooled.shape)
+    return pooled.detach(), *torch.autograd.grad(pooled, (features, averages), weights)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous", "strided"])
+@pytest.mark.parametrize("shuffle", [False, True], ids=["tiles", "shuffled"])
+@pytest.mark.parametrize(
+    "shape", [(9, 5, 3, 3), (25, 70, 2, 3), (40, 256, 7, 7), (6, 3, 13, 11), (2, 1, 1, 1)], ids=str
+)
+def test_pool(dtype: torch.dtype, layout: str, shuffle: bool, shape: tuple[int, int, int, int]) -> None:
+    n = shape[0]
+    features = feature_maps(*shape, layout).to(dtype).cuda()
+    order = torch.randperm(n, device="cuda")
+    mixes = moved(random_mixes(n, False, torch.float64, shuffle=shuffle), "cuda", dtype)
+    averages = features.double().mean((2, 3)).to(mixes.lam.dtype)
+    results = pool_step(features, order, mixes, averages)
+    for one, again in zip(results, pool_step(features, order, mixes, averages), strict=True):
+        assert torch.equal(one, again), "other bits the second time"
+    exact = moved(mixes, "cuda", torch.float64)
+    with mx.use_backend("reference"):
+        truth = pool_step(features.double(), order, exact, averages.double())
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(results[0].double(), truth[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(results[2].double(), truth[2], rtol=tolerance, atol=tolerance)
+    if dtype.itemsize >= 4:  # half types may pick another of two maxima that rounding makes equal
+        torch.testing.assert_close(results[1].double(), truth[1], rtol=tolerance, atol=tolerance)
+    else:
+        total = truth[1].sum((2, 3))
+        torch.testing.assert_close(results[1].double().sum((2, 3)), total, rtol=10 * tolerance, atol=10 * tolerance)
+
+
+def sums_step(mixed: Tensor, anchors: Tensor, *rest: object) -> tuple[Tensor, ...]:
+    """Sums and the gradients of mixes and anchors; a graph can hold this."""
+    mixed, anchors = mixed.detach().requires_grad_(), anchors.detach().requires_grad_()
+    sums, _ = anchor_sums(mixed, anchors, *rest)
+    weights = torch.linspace(0.5, 2.0, sums.numel(), dtype=sums.dtype, device=sums.device).reshape(sums.shape)
+    finite = torch.where(sums.detach().isfinite(), sums, torch.zeros_like(sums))
+    return sums.detach(), *torch.autograd.grad((finite * weights).sum(), (mixed, anchors))
+
+
+def sums_problem(
+    dtype: torch.dtype, pairs: str, rho: str, layout: str, who: str, both_orders: bool, normalize: bool, size: int
+) -> tuple[object, ...]:
+    related, m, n = relations(MIXED_CLASS_SIZES[layout], who)
+    mask = None if related.mask is None else related.mask.cuda()
+    related = Relations(related.positives.cuda(), related.self_index.cuda(), mask)
+    mixes = moved(random_mixes(n, not both_orders, torch.float64), "cuda", dtype)
+    generator = torch.Generator().manual_seed(size)
+    mixed, anchors = (torch.randn(k, size, generator=generator, dtype=torch.float64) for k in (len(mixes), m))
+    mixed = mixed if normalize else torch.nn.functional.normalize(mixed)
+    anchors = torch.nn.functional.normalize(anchors).to(mixes.lam.dtype).cuda()
+    return mixed.to(dtype).cuda(), anchors, related, RHO[rho], pairs, mixes, both_orders, normalize
+
+
+def check_anchor_sums(dtype: torch.dtype, *options: object) -> None:
+    mixed, anchors, related, rho, pairs, mixes, *rest = sums_problem(dtype, *options)
+    results = sums_step(mixed, anchors, related, rho, pairs, mixes, *rest)
+    for one, again in zip(results, sums_step(mixed, anchors, related, rho, pairs, mixes, *rest), strict=True):
+        assert torch.equal(one, again), "other bits the second time"
+    exact = related, rho, pairs, moved(mixes, "cuda", torch.float64), *rest
+    with mx.use_backend("reference"):
+        truth = sums_step(mixed.double(), anchors.double(), *exact)
+        plain = sums_step(mixed, anchors, related, rho, pairs, mixes, *rest)
+    for k, (actual, expected) in enumerate(zip(results, truth, strict=True)):
+        allowed = 1e-11 if dtype == torch.float64 else 4e-5 + error(plain[k], expected)
+        # The gradient of mixed is rounded to the type of mixed.
+        if dtype.itemsize == 2 and k == 1:
+            allowed = 4e-3
+        assert error(actual, expected) <= allowed, (k, dtype)
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("rho", list(RHO))
+@pytest.mark.parametrize("who", ["examples", "proxies", "shuffled", "mask"])
+@pytest.mark.parametrize("both_orders", [True, False], ids=["both orders", "ordered"])
+def test_anchor_sums(pairs: str, rho: str, who: str, both_orders: bool) -> None:
+    for layout in MIXED_CLASS_SIZES:
+        for dtype in (torch.float64, torch.float32):
+            for normalize in (False, True):
+                check_anchor_sums(dtype, pairs, rho, layout, who, both_orders, normalize, 12)
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("size", [7, 512, 1028])
+def test_anchor_sums_of_several_blocks(pairs: str, dtype: torch.dtype, size: int) -> None:
+    MIXED_CLASS_SIZES["blocks"] = (5,) * 16 + (1, 2, 30)
+    for who in ("examples", "mask"):
+        check_anchor_sums(dtype, pairs, "exp", "blocks", who, True, True, size)
+
+
+def feature_step(features: Tensor, order: Tensor, averages: Tensor, rest: tuple[object, ...]) -> tuple[Tensor, ...]:
+    """Both ops, forward and backward."""
+    _mixed, anchors, related, rho, pairs, mixes, *flags = rest
+    pooled, *gradients = pool_step(features, order, mixes, averages)
+    return pooled, *gradients, *sums_step(pooled, anchors, related, rho, pairs, mixes, *flags)
+
+
+def feature_problem(seed: int) -> tuple[object, ...]:
+    rest = sums_problem(torch.bfloat16, "pos-neg", "exp", "tiles", "examples", True, True, 64)
+    features = feature_maps(30, 64, 7, 7, "channels_last", seed).to(torch.bfloat16).cuda()
+    features = features.contiguous(memory_format=torch.channels_last)
+    return features, torch.arange(30, device="cuda"), features.float().mean((2, 3)), rest
+
+
+def test_mixes_in_a_cuda_graph() -> None:
+    features, order, averages, rest = feature_problem(0)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        feature_step(features, order, averages, rest)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = feature_step(features, order, averages, rest)
+    others = feature_problem(1)
+    expected = feature_step(*others)
+    features.copy_(others[0])
+    averages.copy_(others[2])
+    graph.replay()
+    torch.cuda.synchronize()
+    for one, other in zip(captured, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_mixes_on_the_current_stream() -> None:
+    features, order, averages, rest = feature_problem(0)
+    expected = feature_step(features, order, averages, rest)
+    right = features.clone()
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        features.fill_(float("nan"))
+        torch.cuda._sleep(50_000_000)  # what runs on another stream sees the NaN
+        features.copy_(right)
+        results = feature_step(features, order, averages, rest)
+    stream.synchronize()
+    for one, other in zip(results, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_what_cannot_be_launched_is_an_exception() -> None:

@@ -25,7 +25,8 @@ class ExponentialSlope {
       const int64_t k = 2 * anchor + side;
       // The logarithm of an empty sum has no gradient, whatever comes from above.
       const bool empty = gradient.sums[k] == -kInfinity<T>;
-      const double offset = (from.shift - double(gradient.sums[k]) - double(gradient.rest[k])) * kLog2E;
+      const double rest = gradient.rest == nullptr ? 0. : double(gradient.rest[k]);
+      const double offset = (from.shift - double(gradient.sums[k]) - rest) * kLog2E;
       terms.offset[side] = empty ? T(-1e30) : T(offset);
       // What T cannot hold of the logarithm is one factor for the whole sum.
       const double lost = metrix::exp2(offset - double(terms.offset[side]));

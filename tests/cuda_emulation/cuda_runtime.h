@@ -203,6 +203,14 @@ T __shfl_xor_sync(unsigned, T value, int lanes) {
   return other;
 }
 
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  emulation::enter_exchange(value);
+  const T other = emulation::exchanged_value<T>(lane);
+  emulation::leave_exchange();
+  return other;
+}
+
 inline unsigned __ballot_sync(unsigned, bool predicate) {
   emulation::enter_exchange(predicate);
   unsigned votes = 0;
@@ -213,7 +221,13 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   return votes;
 }
 
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
 inline bool __all_sync(unsigned, bool predicate) {
   emulation::enter_exchange(predicate);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -43,7 +44,8 @@ class Device:
     """A build of the emulated device, and its controls."""
 
     def __init__(self, library: Path) -> None:
-        spec = importlib.util.spec_from_file_location("_C", library)
+        # A name of its own: under the same name Python would hand out the first build again.
+        spec = importlib.util.spec_from_file_location(f"build_{library.parent.name}._C", library)
         assert spec is not None
         assert spec.loader is not None
         self.module: ModuleType = importlib.util.module_from_spec(spec)
@@ -98,7 +100,10 @@ def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
             return tensor.fill_(float("nan"))
         return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
 
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(importlib.import_module("metrix_ext.ops.anchor_sums"), "_on_cpu_single", lambda mixed: mixed)
     monkeypatch.setattr(native, "_module", device.module)
+    monkeypatch.setattr(native, "_failure", None)  # or the reference would run where the package is not built
     monkeypatch.setattr(cuda, "place", lambda tensor: (0, 0))
     monkeypatch.setattr(pair_sums, "_native", lambda device: cuda.launch_sums)
     monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: poisoned(empty(*args, **kwargs)))

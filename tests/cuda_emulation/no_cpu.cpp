@@ -1,9 +1,11 @@
 // The CPU kernels that bindings.cpp names and the emulation does not need.
 #include <stdexcept>
 
+#include "../../csrc/anchor_sums.h"
 #include "../../csrc/cpu/rows.h"
 #include "../../csrc/gram.h"
 #include "../../csrc/mean_loss.h"
+#include "../../csrc/mix_pool.h"
 #include "../../csrc/pair_sums.h"
 #include "../../csrc/unit_rows.h"
 
@@ -56,6 +58,26 @@ void unit_rows_backward(const UnitRowsArgs<T>&, const T*, const T*, const T*, T*
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
+template <class T>
+void mix_pool(const MixPoolArgs<T>&, const MixPoolInput<T>&, const MixPoolOutput&, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void mix_pool_backward(const MixPoolArgs<T>&, const MixPoolGradient<T>&, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void anchor_sums(const AnchorSumsArgs<T>&, const AnchorSumsOutput<T>&, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void anchor_sums_backward(const AnchorSumsArgs<T>&, const AnchorSumsGradient<T>&, int) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
 template void gram<float>(int64_t, int64_t, const float*, float*, int);
 template void gram<double>(int64_t, int64_t, const double*, double*, int);
 template void gram_backward<float>(int64_t, int64_t, const float*, const float*, float*, int);
@@ -76,5 +98,13 @@ template void unit_rows_backward<float>(const UnitRowsArgs<float>&, const float*
                                         int);
 template void unit_rows_backward<double>(const UnitRowsArgs<double>&, const double*, const double*, const double*,
                                          double*, int);
+template void mix_pool<float>(const MixPoolArgs<float>&, const MixPoolInput<float>&, const MixPoolOutput&, int);
+template void mix_pool<double>(const MixPoolArgs<double>&, const MixPoolInput<double>&, const MixPoolOutput&, int);
+template void mix_pool_backward<float>(const MixPoolArgs<float>&, const MixPoolGradient<float>&, int);
+template void mix_pool_backward<double>(const MixPoolArgs<double>&, const MixPoolGradient<double>&, int);
+template void anchor_sums<float>(const AnchorSumsArgs<float>&, const AnchorSumsOutput<float>&, int);
+template void anchor_sums<double>(const AnchorSumsArgs<double>&, const AnchorSumsOutput<double>&, int);
+template void anchor_sums_backward<float>(const AnchorSumsArgs<float>&, const AnchorSumsGradient<float>&, int);
+template void anchor_sums_backward<double>(const AnchorSumsArgs<double>&, const AnchorSumsGradient<double>&, int);
 
 }  // namespace metrix::cpu

@@ -1,0 +1,12 @@
+#include "anchor_sums.cuh"
+#include "anchor_sums_backward.cuh"
+
+namespace metrix::cuda {
+
+template int64_t anchor_sums_workspace<float>(const AnchorSumsArgs<float>&);
+template int64_t anchor_sums_backward_workspace<float>(const AnchorSumsArgs<float>&);
+template void anchor_sums<float>(const AnchorSumsArgs<float>&, const AnchorSumsOutput<float>&, void*, int, void*);
+template void anchor_sums_backward<float>(const AnchorSumsArgs<float>&, const AnchorSumsGradient<float>&, void*, int,
+                                          void*);
+
+}  // namespace metrix::cuda
