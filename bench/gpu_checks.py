@@ -18,10 +18,22 @@ from .record import Outcome
 
 TAIL = 4000  # characters kept of what a command has printed
 
-TESTS = ("tests/test_gpu.py", "tests/test_triton.py")
+TESTS = ("tests/test_gpu.py", "tests/test_gpu_metrix.py", "tests/test_triton.py")
 TEST_SECONDS = 110.0
-SANITIZED = "tests/test_gpu.py::test_values_and_gradients[{}-exp-ragged-{}]"
-SANITIZED_CASES = (("clean", False), ("pos-neg", False), ("pos-neg", True), ("anc-neg", False), ("neg-neg", False))
+SANITIZED = tuple(
+    f"tests/test_gpu.py::{name}"
+    for name in (
+        "test_values_and_gradients[clean-exp-ragged-False]",
+        "test_values_and_gradients[pos-neg-exp-ragged-False]",
+        "test_values_and_gradients[pos-neg-exp-ragged-True]",
+        "test_values_and_gradients[anc-neg-exp-ragged-False]",
+        "test_values_and_gradients[neg-neg-exp-ragged-False]",
+        "test_pool[(9, 5, 3, 3)-tiles-channels_last-torch.float32]",
+        "test_pool[(9, 5, 3, 3)-shuffled-contiguous-torch.bfloat16]",
+        "test_anchor_sums[both orders-examples-exp-pos-neg]",
+        "test_anchor_sums[ordered-mask-exp-neg-neg]",
+    )
+)
 SANITIZER_SECONDS = 60.0
 
 
@@ -80,12 +92,11 @@ def find_sanitizer() -> str | None:
 
 
 def sanitize(deadline: Deadline) -> Iterator[tuple[str, Outcome]]:
-    """memcheck and racecheck over small cases of pair_sums."""
+    """memcheck and racecheck over small cases of each op."""
     sanitizer = find_sanitizer()
     if sanitizer is None:
         yield "compute-sanitizer", {"status": "not run: it is neither on PATH nor under a CUDA toolkit"}
         return
-    cases = [SANITIZED.format(pairs, masked) for pairs, masked in SANITIZED_CASES]
     for tool in ("memcheck", "racecheck"):
-        words = [sanitizer, f"--tool={tool}", "--error-exitcode=9", *pytest(*cases)]
+        words = [sanitizer, f"--tool={tool}", "--error-exitcode=9", *pytest(*SANITIZED)]
         yield tool, with_summary(command(words, deadline.left(SANITIZER_SECONDS), PYTORCH_NO_CUDA_MEMORY_CACHING="1"))

@@ -1,4 +1,4 @@
-"""Whole criteria on a GPU: each mix on both native backends against float64 on the CPU, in CUDA graphs, under autocast."""
+"""Whole criteria on a GPU: each mix on both native backends against float64 on the CPU, in graphs, under autocast."""
 
 from __future__ import annotations
 
