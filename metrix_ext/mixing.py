@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch import Batch, inner_products
-from .chunked import sums_of_anchors
+from .chunked import needs_windows, sums_of_anchors, sums_of_windows
 from .factorised import factorised_sums, factorises
 from .formula import Rho
 from .ops.anchor_sums import anchor_sums
@@ -43,14 +43,26 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
             return pair_sums(similarity, relations, rho, pairs, weights, similarity, norms, own[rows], own[rows])
 
         return sums_of_anchors(batch, sums_of_rows)
-    values = lam.values
-    if factorises(rho, pairs, values, renormalize):
-        return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
-    similarity, relations = batch.similarity, batch.relations
-    if not renormalize:
-        return pair_sums(similarity, relations, rho, pairs, values)
-    gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
-    return pair_sums(similarity, relations, rho, pairs, values, gram)
+    if lam.is_number and not renormalize:
+        values = lam.values
+        if factorises(rho, pairs, values, renormalize):
+            return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
+        return sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho, pairs, values))
+    if pairs != "neg-neg" and needs_windows(batch):
+        norms = (examples * examples).sum(1) if renormalize else None
+
+        def sums_of_window(similarity: Tensor, relations: Relations, window: slice) -> Sums:
+            gram = None
+            if renormalize:  # anchors that are examples are those of the window
+                gram = similarity if batch.anchors_are_examples else inner_products(examples[window], examples)
+            weights = lam.of_rows(window)
+            return pair_sums(similarity, relations, rho, pairs, weights, gram, norms, first_row=window.start)
+
+        return sums_of_windows(batch, sums_of_window)
+    similarity, gram = batch.similarity, None
+    if renormalize:
+        gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
+    return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
 
 
 def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, projected: Tensor) -> Sums:
