@@ -48,21 +48,24 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
         if factorises(rho, pairs, values, renormalize):
             return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
         return sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho, pairs, values))
-    if pairs != "neg-neg" and needs_windows(batch):
-        norms = (examples * examples).sum(1) if renormalize else None
 
-        def sums_of_window(similarity: Tensor, relations: Relations, window: slice) -> Sums:
-            gram = None
-            if renormalize:  # anchors that are examples are those of the window
-                gram = similarity if batch.anchors_are_examples else inner_products(examples[window], examples)
-            weights = lam.of_rows(window)
-            return pair_sums(similarity, relations, rho, pairs, weights, gram, norms, first_row=window.start)
+    def sums_of(
+        similarity: Tensor,
+        relations: Relations,
+        firsts: Tensor,
+        weights: Tensor,
+        norms: Tensor | None = None,
+        first_row: int = 0,
+    ) -> Sums:
+        gram = None
+        if renormalize:  # anchors that are examples are the firsts of their pairs
+            gram = similarity if batch.anchors_are_examples else inner_products(firsts, examples)
+        return pair_sums(similarity, relations, rho, pairs, weights, gram, norms, first_row=first_row)
 
-        return sums_of_windows(batch, sums_of_window)
-    similarity, gram = batch.similarity, None
-    if renormalize:
-        gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
-    return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
+    if pairs == "neg-neg" or not needs_windows(batch):
+        return sums_of(batch.similarity, batch.relations, examples, lam.values)
+    norms = (examples * examples).sum(1) if renormalize else None
+    return sums_of_windows(batch, lambda s, r, w: sums_of(s, r, examples[w], lam.of_rows(w), norms, w.start))
 
 
 def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, projected: Tensor) -> Sums:
