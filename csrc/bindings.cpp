@@ -66,13 +66,19 @@ metrix::MeanLossArgs loss_args(int64_t anchors, const std::string& sigma, std::a
 
 // What forward and backward share, built once per call by ops/pair_sums.py.
 struct Problem {
-  int64_t anchors, examples;
+  int64_t anchors, examples, first_row, rows;
   std::string pairs;
   bool exponential;
   std::array<double, 6> rho;  // scale, shift, floor of the positive side, then of the negative
   bool renormalize, lambda_is_scalar;
   Address similarity, lambda, gram, sqnorm, self_similarity, self_sqnorm, positives, self, mask;
 };
+
+// Where row 0 of a matrix would be whose rows from first_row on begin at the address.
+template <class T>
+T* row_zero(const Problem& p, Address matrix) {
+  return pointer<T>(matrix == 0 ? 0 : matrix - Address(p.first_row * p.examples) * sizeof(T));
+}
 
 template <class T>
 metrix::PairSumsArgs<T> sums_args(const Problem& p) {
@@ -83,9 +89,11 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
   args.rho = {p.exponential, {p.rho[0], p.rho[1], p.rho[2]}, {p.rho[3], p.rho[4], p.rho[5]}};
   args.renormalize = p.renormalize;
   args.similarity = pointer<const T>(p.similarity);
-  args.lambda = pointer<const T>(p.lambda);
+  args.first_row = p.first_row;
+  args.rows = p.rows;
+  args.lambda = p.lambda_is_scalar ? pointer<const T>(p.lambda) : row_zero<const T>(p, p.lambda);
   args.lambda_is_scalar = p.lambda_is_scalar;
-  args.gram = pointer<const T>(p.gram);
+  args.gram = row_zero<const T>(p, p.gram);
   args.sqnorm = pointer<const T>(p.sqnorm);
   args.self_similarity = pointer<const T>(p.self_similarity);
   args.self_sqnorm = pointer<const T>(p.self_sqnorm);
@@ -96,10 +104,11 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
 }
 
 template <class T>
-metrix::PairSumsGradient<T> sums_gradient(Address sums, Address rest, Address grad_sums, Address similarity,
-                                          Address gram, Address sqnorm, Address self_similarity, Address self_sqnorm) {
+metrix::PairSumsGradient<T> sums_gradient(const Problem& p, Address sums, Address rest, Address grad_sums,
+                                          Address similarity, Address gram, Address sqnorm, Address self_similarity,
+                                          Address self_sqnorm) {
   return {pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
-          pointer<T>(gram),       pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+          row_zero<T>(p, gram),   pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
 }
 
 struct MixList {
@@ -213,7 +222,7 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
            Address sqnorm, Address self_similarity, Address self_sqnorm, int threads) {
           const auto args = sums_args<T>(problem);
           const auto gradient =
-              sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+              sums_gradient<T>(problem, sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
         });
@@ -275,7 +284,7 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
          Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device, Address stream) {
         const auto args = sums_args<T>(problem);
         const auto gradient =
-            sums_gradient<T>(sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+            sums_gradient<T>(problem, sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
         py::gil_scoped_release release;
         metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
       });
@@ -329,13 +338,27 @@ PYBIND11_MODULE(_C, m) {
   m.attr("compiler") = METRIX_COMPILER;
   m.def("instruction_set", &metrix::cpu::instruction_set);
   py::class_<Problem>(m, "Problem")
-      .def(py::init([](int64_t anchors, int64_t examples, std::string pairs, bool exponential,
-                       std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar, Address similarity,
-                       Address lambda, Address gram, Address sqnorm, Address self_similarity, Address self_sqnorm,
-                       Address positives, Address self, Address mask) {
-        return Problem{anchors,     examples,         std::move(pairs), exponential, rho,
-                       renormalize, lambda_is_scalar, similarity,       lambda,      gram,
-                       sqnorm,      self_similarity,  self_sqnorm,      positives,   self,
+      .def(py::init([](int64_t anchors, int64_t examples, int64_t first_row, int64_t rows, std::string pairs,
+                       bool exponential, std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar,
+                       Address similarity, Address lambda, Address gram, Address sqnorm, Address self_similarity,
+                       Address self_sqnorm, Address positives, Address self, Address mask) {
+        return Problem{anchors,
+                       examples,
+                       first_row,
+                       rows,
+                       std::move(pairs),
+                       exponential,
+                       rho,
+                       renormalize,
+                       lambda_is_scalar,
+                       similarity,
+                       lambda,
+                       gram,
+                       sqnorm,
+                       self_similarity,
+                       self_sqnorm,
+                       positives,
+                       self,
                        mask};
       }));
   py::class_<MixList>(m, "Mixes")

@@ -32,7 +32,10 @@ struct PairSumsArgs {
   const T* similarity;  // [m, n] s(a, x)
 
   // Mixing only. Sets within the examples read [n, n] matrices by (first, second) example; the anc-* sets read
-  // [m, n] matrices by (anchor, example), and the anchor's own row below.
+  // [m, n] matrices by (anchor, example), and the anchor's own row below. Without a mask pos-neg and pos-pos read only
+  // the rows of their anchors' positives: there are the rows [first_row, first_row + rows), and a pointer is to where
+  // row 0 would be. Elsewhere there are all rows, from 0 on.
+  int64_t first_row, rows;
   const T* lambda;  // weight of the first of a pair; one number if lambda_is_scalar
   bool lambda_is_scalar;
   const T* gram;             // inner products of what is mixed; null unless renormalize
@@ -61,7 +64,7 @@ struct PairSumsGradient {
   const T* grad_sums;  // [m, 2]
   // Outputs; all but similarity may be null where the argument is.
   T* similarity;
-  T* gram;
+  T* gram;  // the rows of args.gram, addressed as that is
   T* sqnorm;
   T* self_similarity;
   T* self_sqnorm;

@@ -1,9 +1,10 @@
-"""Sums of many anchors without their whole matrix of similarities: O(n d) memory beside a fixed workspace."""
+"""Sums of many anchors without whole matrices of anchors or examples: O(n d) memory beside a fixed workspace."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -32,22 +33,86 @@ def sums_of_anchors(batch: Batch, sums_of_rows: Callable[[Tensor, Relations, sli
     Returns:
         Both [m, 2].
     """
-    row = len(batch.examples) * batch.examples.element_size()
-    m = len(batch.anchors)
+    row, m = _bytes_of_row(batch), len(batch.anchors)
     if m * row <= LARGEST_WHOLE:
         return sums_of_rows(batch.similarity, batch.relations, slice(None))
+    size = max(1, WORKSPACE // (MATRICES * row))
+    rows = [slice(begin, begin + size) for begin in range(0, m, size)]
+    return _sums_of_chunks(batch, batch.anchors.split(size), map(batch.relations.of_rows, rows), rows, sums_of_rows)
 
-    # Backward computes a chunk again on the backend of the forward pass; a compiled graph has but one.
+
+def needs_windows(batch: Batch) -> bool:
+    """Whether the matrices of sums within the examples are large, and can be cut into windows: there is no mask."""
+    largest = max(len(batch.anchors), len(batch.examples)) * _bytes_of_row(batch)
+    return batch.relations.mask is None and MATRICES * largest > LARGEST_WHOLE
+
+
+def sums_of_windows(batch: Batch, sums_of_window: Callable[[Tensor, Relations, slice], Sums]) -> Sums:
+    """sums_of_window of all anchors, in chunks of whole classes: pairs whose first is a positive of such anchors.
+
+    Where the chunks end depends on the labels: a device is waited for once, and torch.compile breaks its graph.
+
+    Args:
+        sums_of_window: as sums_of_rows above, but the slice is that of the examples which hold the anchors' classes; if
+            the anchors are examples, they are these. A class that is larger than a chunk is one of its own.
+
+    Returns:
+        Both [m, 2].
+    """
+    anchors, relations, order = batch.anchors, batch.relations, None
+    if not batch.anchors_are_examples:
+        order = relations.positives[:, 0].argsort(stable=True)
+        anchors, relations = anchors.index_select(0, order), relations.of_rows(order)
+    sizes, windows = _whole_classes(relations.positives, max(1, WORKSPACE // (MATRICES * _bytes_of_row(batch))))
+    of_chunks = map(Relations, relations.positives.split(sizes), relations.self_index.split(sizes))
+    sums, nonzero = _sums_of_chunks(batch, anchors.split(sizes), of_chunks, windows, sums_of_window)
+    if order is None:
+        return sums, nonzero
+    place = order.argsort()
+    return sums.index_select(0, place), nonzero.index_select(0, place)
+
+
+def _whole_classes(positives: Tensor, size: int) -> tuple[list[int], list[slice]]:
+    """Numbers of anchors and ranges of examples, at most ``size`` of each unless one class has more.
+
+    Args:
+        positives: [m, 2] the ranges of the anchors' classes, in ascending order.
+    """
+    sizes: list[int] = []
+    windows: list[slice] = []
+    for (begin, end), anchors in itertools.groupby(positives.tolist()):
+        count = sum(1 for _ in anchors)
+        if sizes and sizes[-1] + count <= size and end - windows[-1].start <= size:
+            sizes[-1] += count
+            windows[-1] = slice(windows[-1].start, max(end, windows[-1].stop))
+        else:
+            sizes.append(count)
+            windows.append(slice(begin, end))
+    return sizes or [0], windows or [slice(0, 0)]  # nobody is a chunk, too
+
+
+def _bytes_of_row(batch: Batch) -> int:
+    return len(batch.examples) * batch.examples.element_size()
+
+
+def _sums_of_chunks(
+    batch: Batch,
+    anchors: Iterable[Tensor],
+    relations: Iterable[Relations],
+    slices: Iterable[slice],
+    sums_of_rows: Callable[[Tensor, Relations, slice], Sums],
+) -> Sums:
+    """Chunk after chunk; backward computes each again."""
+    # On the backend of the forward pass; a compiled graph has but one.
     name = requested()
 
-    def sums_of_chunk(anchors: Tensor, rows: slice) -> Sums:
+    def sums_of_chunk(anchors: Tensor, relations: Relations, rows: slice) -> Sums:
         with contextlib.nullcontext() if torch.compiler.is_compiling() else use_backend(name):
-            return sums_of_rows(inner_products(anchors, batch.examples), batch.relations.of_rows(rows), rows)
+            return sums_of_rows(inner_products(anchors, batch.examples), relations, rows)
 
-    size = max(1, WORKSPACE // (MATRICES * row))
     chunks = [
-        checkpoint(sums_of_chunk, anchors, slice(begin, begin + size), use_reentrant=False, preserve_rng_state=False)
-        for begin, anchors in zip(range(0, m, size), batch.anchors.split(size), strict=True)
+        checkpoint(sums_of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False)
+        for chunk in zip(anchors, relations, slices, strict=True)
     ]
     sums, nonzero = zip(*chunks, strict=True)
     return torch.cat(sums), torch.cat(nonzero)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch import Batch, inner_products
-from .chunked import sums_of_anchors
+from .chunked import needs_windows, sums_of_anchors, sums_of_windows
 from .factorised import factorised_sums, factorises
 from .formula import Rho
 from .ops.anchor_sums import anchor_sums
@@ -43,14 +43,29 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
             return pair_sums(similarity, relations, rho, pairs, weights, similarity, norms, own[rows], own[rows])
 
         return sums_of_anchors(batch, sums_of_rows)
-    values = lam.values
-    if factorises(rho, pairs, values, renormalize):
-        return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
-    similarity, relations = batch.similarity, batch.relations
-    if not renormalize:
-        return pair_sums(similarity, relations, rho, pairs, values)
-    gram = similarity if batch.anchors_are_examples else inner_products(examples, examples)
-    return pair_sums(similarity, relations, rho, pairs, values, gram)
+    if lam.is_number and not renormalize:
+        values = lam.values
+        if factorises(rho, pairs, values, renormalize):
+            return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
+        return sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho, pairs, values))
+
+    def sums_of(
+        similarity: Tensor,
+        relations: Relations,
+        firsts: Tensor,
+        weights: Tensor,
+        norms: Tensor | None = None,
+        first_row: int = 0,
+    ) -> Sums:
+        gram = None
+        if renormalize:  # anchors that are examples are the firsts of their pairs
+            gram = similarity if batch.anchors_are_examples else inner_products(firsts, examples)
+        return pair_sums(similarity, relations, rho, pairs, weights, gram, norms, first_row=first_row)
+
+    if pairs == "neg-neg" or not needs_windows(batch):
+        return sums_of(batch.similarity, batch.relations, examples, lam.values)
+    norms = (examples * examples).sum(1) if renormalize else None
+    return sums_of_windows(batch, lambda s, r, w: sums_of(s, r, examples[w], lam.of_rows(w), norms, w.start))
 
 
 def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, projected: Tensor) -> Sums:

@@ -45,14 +45,18 @@ class Lambda:
     Attributes:
         of_rows: gives some rows of ``values``; of what is sampled they are computed then, and need not be stored.
         one_mix_per_pair: lambda_ji = 1 - lambda_ij is known to hold, so that {i, j} has one mix for all anchors.
+        is_number: one element for all pairs.
     """
 
     of_rows: Callable[[slice], Tensor]
     one_mix_per_pair: bool
+    is_number: bool = False
 
     @classmethod
     def given(cls, values: Tensor) -> Lambda:
-        return cls(lambda rows: values[rows] if values.dim() == 2 else values, one_mix_per_pair=False)
+        if values.dim() == 1:
+            return cls(lambda _: values, one_mix_per_pair=False, is_number=True)
+        return cls(lambda rows: values[rows], one_mix_per_pair=False)
 
     @property
     def values(self) -> Tensor:

@@ -216,6 +216,7 @@ def pair_sums(
     sqnorm: Tensor | None = None,
     self_similarity: Tensor | None = None,
     self_sqnorm: Tensor | None = None,
+    first_row: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """What metrix_ext.ops.pair_sums computes, with all m n^2 terms of a set within the examples in memory."""
     m, n = similarity.shape
@@ -233,16 +234,18 @@ def pair_sums(
             s = s / _mixed_norm(lam, self_sqnorm[:, None], sqnorm, gram)
         label = lam.expand(m, n)
     else:
-        s = lam * similarity[:, :, None] + (1 - lam) * similarity[:, None, :]
+        r = len(lam) if lam.numel() != 1 else n if gram is None else len(gram)
+        rows = slice(first_row, first_row + r)
+        s = lam * similarity[:, rows, None] + (1 - lam) * similarity[:, None, :]
         first = negative if pairs == "neg-neg" else positive
         second = positive if pairs == "pos-pos" else negative
-        used = first[:, :, None] & second[:, None, :]
+        used = first[:, rows, None] & second[:, None, :]
         if pairs != "pos-neg":
-            used = used & torch.ones(n, n, dtype=torch.bool, device=used.device).triu(1)
+            used = used & torch.ones(r, n, dtype=torch.bool, device=used.device).triu(first_row + 1)
         if gram is not None:
-            sqnorm = gram.diagonal()
-            s = s / _mixed_norm(lam, sqnorm[:, None], sqnorm, gram)
-        label = lam.expand(n, n).expand(m, n, n)
+            sqnorm = gram.diagonal() if sqnorm is None else sqnorm
+            s = s / _mixed_norm(lam, sqnorm[rows, None], sqnorm, gram)
+        label = lam.expand(r, n).expand(m, r, n)
     if pairs in ("pos-pos", "anc-pos"):
         label = torch.ones_like(label)
     elif pairs == "neg-neg":

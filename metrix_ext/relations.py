@@ -53,7 +53,7 @@ class Relations:
         first = torch.searchsorted(begins, padded[end])
         return order, torch.stack((first, end), dim=1)
 
-    def of_rows(self, rows: slice) -> Relations:
+    def of_rows(self, rows: slice | Tensor) -> Relations:
         """Of some of the anchors."""
         return Relations(self.positives[rows], self.self_index[rows], None if self.mask is None else self.mask[rows])
 

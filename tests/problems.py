@@ -1,6 +1,6 @@
 """Random inputs of pair_sums, for the tests of every backend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ CLASS_SIZES = {
     "empty": (),
     "wide": (9, 30, 2, 24),
 }
+# Windows of "ragged": at each end, of singletons, between classes, of nobody.
+WINDOWS = [(0, 6), (5, 9), (6, 11), (12, 19), (11, 12), (9, 9)]
 CASES = [
     (pairs, rho, layout, masked)
     for pairs in ("clean", *PAIR_SETS)
@@ -43,12 +45,26 @@ class Problem:
     relations: Relations
     rho: tuple[Rho, Rho]
     pairs: str
+    first_row: int = 0
 
     def arguments(self, dtype: torch.dtype = torch.float64, grad: bool = False) -> dict[str, object]:
         floats = {name: t.to(dtype) for name, t in self.floats.items()}
         if grad:
             floats = {n: t if n == "lam" else t.clone().requires_grad_() for n, t in floats.items()}
-        return {**floats, "relations": self.relations, "rho": self.rho, "pairs": self.pairs}
+        given = {"relations": self.relations, "rho": self.rho, "pairs": self.pairs, "first_row": self.first_row}
+        return {**floats, **given}
+
+    def window(self, begin: int, end: int) -> "Problem":
+        """The anchors whose positives are among these examples, with these rows of lam and gram."""
+        first, last = self.relations.positives.unbind(1)
+        kept = ((begin <= first) & (last <= end)) | (first == last)
+        floats = {**self.floats, "similarity": self.floats["similarity"][kept]}
+        for name in ("lam", "gram"):
+            if name in floats and floats[name].dim() == 2:
+                floats[name] = floats[name][begin:end]
+        if "gram" in floats:
+            floats["sqnorm"] = self.floats["gram"].diagonal().clone()
+        return replace(self, floats=floats, relations=self.relations.of_rows(kept), first_row=begin)
 
 
 def make_problem(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from cuda_emulation import emulated
-from problems import CASES, CLASS_SIZES, make_problem
+from problems import CASES, CLASS_SIZES, WINDOWS, make_problem
 from torch import Tensor
 
 from metrix_ext import reference
@@ -100,6 +100,17 @@ def test_several_blocks(device: emulated.Device, pairs: str, masked: bool, layou
     check(device, make_problem(pairs, "exp", layout, masked, pairs != "clean", seed=7), [torch.float32])
 
 
+@tiny_blocks
+@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
+@pytest.mark.parametrize("rho", ["exp", "linear"])
+def test_windows(device: emulated.Device, pairs: str, rho: str) -> None:
+    for window, renormalize, proxies in itertools.product(WINDOWS, (False, True), (False, True)):
+        check(device, make_problem(pairs, rho, "ragged", False, renormalize, proxies=proxies).window(*window))
+    check(device, make_problem(pairs, rho, "ragged", scalar_lambda=True).window(5, 9))
+    check(device, make_problem(pairs, rho, "many").window(37, 45), [torch.float32])
+    check(device, make_problem(pairs, rho, "many").window(0, 40), [torch.float32])
+
+
 @pytest.mark.parametrize("pairs", PAIR_SETS)
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 def test_weights_of_zero(device: emulated.Device, pairs: str, lam: float) -> None:
@@ -164,9 +175,7 @@ def test_number_of_launches_at_a_batch_of_100(device: emulated.Device, pairs: st
     for renormalize, backward in ((False, plain), (True, renormalized)):
         if backward is None:
             continue
-        arguments = make_problem(pairs, "linear", "batch", renormalize=renormalize).arguments(
-            torch.float32, grad=True
-        )
+        arguments = make_problem(pairs, "linear", "batch", renormalize=renormalize).arguments(torch.float32, grad=True)
         before = device.launches()
         sums, _ = pair_sums(**arguments)
         between = device.launches()

@@ -356,7 +356,7 @@ def test_mixes_on_the_current_stream() -> None:
 
 def test_what_cannot_be_launched_is_an_exception() -> None:
     lib = native.lib()
-    problem = lib.Problem(1, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, *[0] * 9)
+    problem = lib.Problem(1, 1, 0, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, *[0] * 9)
     with pytest.raises(RuntimeError, match="metrix_ext, CUDA, cudaSetDevice"):
         lib.cuda_pair_sums_f32(problem, 0, 0, 0, torch.cuda.device_count(), 0)
     torch.zeros(1, device="cuda").add_(1)  # the device still works

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -12,13 +13,17 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
+from problems import WINDOWS, make_problem
 from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext import chunked
+from metrix_ext.batch import candidates_from_examples, candidates_from_proxies
 from metrix_ext.factorised import factorised_sums
-from metrix_ext.formula import Rho
+from metrix_ext.formula import Rho, flat
+from metrix_ext.mixing import mix_embeddings
 from metrix_ext.ops.pair_sums import pair_sums
+from metrix_ext.pairs import sample_lambda
 from metrix_ext.relations import Relations
 
 RHO = Rho(-18.0, 18 * 0.77), Rho(75.0, -75 * 0.77)
@@ -125,7 +130,8 @@ LOSSES = {
     "pa": lambda: mx.losses.ProxyAnchorLoss(5, 6).double(),
     "proxynca": lambda: mx.losses.ProxyNCALoss(5, 6).double(),
 }
-MIXED = [("anc-neg", False), ("anc-neg", True), ("anc-pos", True), ("pos-neg", False)]
+MIXED = [("anc-neg", False), ("anc-neg", True), ("anc-pos", True)]
+WITHIN = [("pos-neg", False), ("pos-neg", True), ("pos-pos", False), ("pos-pos", True)]
 
 
 def value_and_gradients(error: Tensor, loss: torch.nn.Module, x: Tensor) -> list[Tensor]:
@@ -155,7 +161,7 @@ def test_clean_loss_in_chunks(backend: str, name: str, rows: int, mined: bool, m
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize(("pairs", "renormalize"), MIXED)
+@pytest.mark.parametrize(("pairs", "renormalize"), [*MIXED, *WITHIN])
 @pytest.mark.parametrize("lam", ["pair", "batch"])
 def test_mixed_loss_in_chunks(
     backend: str, name: str, pairs: str, renormalize: bool, lam: str, monkeypatch: pytest.MonkeyPatch
@@ -173,6 +179,160 @@ def test_mixed_loss_in_chunks(
         torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
 
 
+def recorded_windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """First and one past the last example of each window that mixing asks sums of."""
+    windows = []
+
+    def recorded(similarity: Tensor, relations: Relations, rho: object, pairs: str, lam: Tensor, *args, **kwargs):
+        begin = kwargs.get("first_row", 0)
+        windows.append((begin, begin + len(lam)))
+        return pair_sums(similarity, relations, rho, pairs, lam, *args, **kwargs)
+
+    monkeypatch.setattr(mx.mixing, "pair_sums", recorded)
+    return windows
+
+
+# Classes of 3, 2, 4, 1 and 1 examples.
+@pytest.mark.parametrize(
+    ("rows", "windows"),
+    [
+        (1, [(0, 3), (3, 5), (5, 9), (9, 10), (10, 11)]),
+        (2, [(0, 3), (3, 5), (5, 9), (9, 11)]),
+        (5, [(0, 5), (5, 10), (10, 11)]),
+        (100, [(0, 11)]),
+    ],
+)
+@pytest.mark.parametrize(("pairs", "renormalize"), WITHIN)
+@pytest.mark.parametrize("anchors", ["examples", "others", "proxies"])
+def test_windows_of_whole_classes(
+    backend: str,
+    rows: int,
+    windows: list[tuple[int, int]],
+    pairs: str,
+    renormalize: bool,
+    anchors: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anchors that are no examples come in any order, and some have no positives."""
+    torch.manual_seed(0)
+    leaves = [embeddings(), embeddings(7)]
+
+    def run() -> list[Tensor]:
+        x, others = leaves
+        if anchors == "examples":
+            batch = candidates_from_examples(x, LABELS, None, None, None, True)
+        elif anchors == "others":
+            batch = candidates_from_examples(others, torch.tensor([4, 2, 9, 0, 1, 3, 0]), None, x, LABELS, True)
+        else:
+            batch = candidates_from_proxies(x, LABELS, others, True, proxies_are_anchors=True)
+        lam = sample_lambda(batch, pairs, "pair", 2.0, seed=3)
+        sums, _ = mix_embeddings(batch, RHO, pairs, lam, renormalize)
+        weights = torch.linspace(0.5, 1.5, sums.numel(), dtype=sums.dtype).reshape(sums.shape)
+        error = (sums.masked_fill(sums == -math.inf, 0) * weights).sum()
+        return [sums.detach(), *torch.autograd.grad(error, leaves[:1] if anchors == "examples" else leaves)]
+
+    expected = run()
+    in_chunks_of(rows, monkeypatch, len(LABELS))
+    used = recorded_windows(monkeypatch)
+    for given, right in zip(run(), expected, strict=True):
+        torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
+    if anchors == "examples":
+        assert used == [*windows, *reversed(windows)]  # forward, and again in backward
+    assert all(end - begin <= max(rows, 4) for begin, end in used)
+
+
+@pytest.mark.parametrize("pairs", ["pos-neg", "neg-neg"])
+def test_what_has_no_windows_stays_whole(backend: str, pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, x = mx.losses.MultiSimilarityLoss(), embeddings()
+    matrix = torch.rand(len(x), len(x), dtype=x.dtype)
+    hardest = 3 if pairs == "pos-neg" else None  # a mask
+    criterion = mx.Metrix(loss, mix="embed", pairs=pairs, strength=0.5, renormalize=True, hard_negatives=hardest)
+
+    def run() -> list[Tensor]:
+        return value_and_gradients(criterion.mixed_loss(x, LABELS, pairs, matrix), loss, x)
+
+    expected = run()
+    in_chunks_of(2, monkeypatch, len(LABELS))
+    used = recorded_windows(monkeypatch)
+    for given, right in zip(run(), expected, strict=True):
+        assert torch.equal(given, right)
+    assert used == [(0, len(LABELS))]
+
+
+def test_windows_without_anchors(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_chunks_of(2, monkeypatch, 5)
+    loss = mx.losses.ProxyNCALoss(5, 6).double()
+    criterion = mx.Metrix(loss, mix="embed", pairs="pos-neg", renormalize=True)
+    none, labels = torch.zeros(0, 6, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
+    in_windows = criterion.mixed_loss(none, labels)
+    monkeypatch.undo()
+    torch.testing.assert_close(in_windows, criterion.mixed_loss(none, labels), equal_nan=True)
+
+
+# ---- windows of lambda and gram -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
+@pytest.mark.parametrize("rho", ["exp", "linear"])
+def test_sums_of_a_window(window: tuple[int, int], pairs: str, rho: str) -> None:
+    if reason := mx.backend.why_not("cpu"):
+        pytest.skip(reason)
+    for renormalize, scalar_lambda, proxies in itertools.product((False, True), repeat=3):
+        whole = make_problem(pairs, rho, "ragged", False, renormalize, scalar_lambda, proxies)
+        if scalar_lambda and not renormalize:
+            continue  # nothing to have a window of
+        results = {}
+        for name, problem in (
+            ("window", whole.window(*window)),
+            ("reference", whole.window(*window)),
+            ("whole", whole),
+        ):
+            arguments = problem.arguments(grad=True)
+            with mx.use_backend("reference" if name == "reference" else "cpu"):
+                sums, nonzero = pair_sums(**arguments)
+            sums.masked_fill(sums == -math.inf, 0).sum().backward()
+            gradients = {k: t.grad for k, t in arguments.items() if isinstance(t, Tensor) and t.requires_grad}
+            results[name] = sums.detach(), gradients
+            if rho == "linear":
+                results[name] += (nonzero,)
+        torch.testing.assert_close(results["window"], results["reference"], rtol=1e-11, atol=1e-11)
+        begin, end = whole.relations.positives.unbind(1)
+        kept = ((window[0] <= begin) & (end <= window[1])) | (begin == end)
+        assert torch.equal(results["window"][0], results["whole"][0][kept])
+        assert torch.equal(results["window"][1]["similarity"], results["whole"][1]["similarity"][kept])
+
+
+@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
+def test_opcheck_of_a_window(pairs: str) -> None:
+    arguments = make_problem(pairs).window(5, 9).arguments(grad=True)
+    relations, rho = arguments["relations"], arguments["rho"]
+    tensors = arguments["similarity"], relations.positives, relations.self_index, None
+    optional = *(arguments[name] for name in ("lam", "gram", "sqnorm")), None, None
+    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5))
+
+
+def test_bad_windows_are_named(backend: str) -> None:
+    arguments = make_problem("pos-neg").window(5, 9).arguments()
+    masked = make_problem("pos-neg", masked=True).window(5, 9).arguments()
+    n = arguments["similarity"].shape[1]
+    for given, change, name in (
+        (arguments, {"first_row": -1}, "first_row: got -1, expected 0 to 15"),
+        (arguments, {"first_row": 16}, "first_row: got 16, expected 0 to 15"),
+        (arguments, {"first_row": 4}, r"relations.positives: got \[6, 9\], expected columns from 4 to 8"),
+        (arguments, {"sqnorm": None}, "sqnorm: missing"),
+        (arguments, {"lam": torch.rand(n, n)}, "lam"),
+        (arguments, {"gram": torch.rand(n, n)}, "lam"),
+        (arguments, {"pairs": "neg-neg"}, "first_row"),
+        (masked, {}, "a mask"),
+        (make_problem("anc-neg").arguments(), {"first_row": 2}, "first_row"),
+        (make_problem("clean").arguments(), {"first_row": 2}, "first_row"),
+        (make_problem("pos-neg", renormalize=False, scalar_lambda=True).arguments(), {"first_row": 2}, "first_row"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            pair_sums(**{**given, **change})
+
+
 def test_backward_recomputes_on_the_backend_of_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     in_chunks_of(2, monkeypatch, len(LABELS))
     loss, x = mx.losses.MultiSimilarityLoss(), embeddings()
@@ -183,15 +343,18 @@ def test_backward_recomputes_on_the_backend_of_forward(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixed", [False, True])
-def test_peak_memory(mixed: bool) -> None:
-    """n = 16,384: one matrix of similarities would be 1 GiB. A process of its own has a peak of its own."""
+@pytest.mark.parametrize(("pairs", "n"), [(None, 16384), ("anc-neg", 16384), ("pos-neg", 8192)])
+def test_peak_memory(pairs: str | None, n: int) -> None:
+    """One matrix of similarities would be 1 GiB, or 256 MiB, of several. A process of its own has a peak of its own."""
     program = f"""
         import resource, torch, metrix_ext as mx
+        from functools import partial
         from metrix_ext import chunked
         torch.manual_seed(0)
         loss = mx.losses.MultiSimilarityLoss()
-        criterion = mx.Metrix(loss, mix="embed", pairs="anc-neg", renormalize=True) if {mixed} else loss
+        criterion = loss
+        if {pairs!r}:
+            criterion = partial(mx.Metrix(loss, mix="embed", renormalize=True).mixed_loss, pairs={pairs!r})
 
         def peak_of_step(n):
             x = torch.randn(n, 64, requires_grad=True)
@@ -202,7 +365,7 @@ def test_peak_memory(mixed: bool) -> None:
         whole, chunked.LARGEST_WHOLE = chunked.LARGEST_WHOLE, 0
         before = peak_of_step(600)  # what is imported at the first chunk is not of the step
         chunked.LARGEST_WHOLE = whole
-        print(peak_of_step(16384) - before)
+        print(peak_of_step({n}) - before)
     """
     # Fixing the threshold makes the allocator return what is freed, so that the peak is of what is alive.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}

@@ -129,7 +129,7 @@ def test_opcheck(pairs: str) -> None:
     optional = [arguments.get(n) for n in ("lam", "gram", "sqnorm", "self_similarity", "self_sqnorm")]
     torch.library.opcheck(
         torch.ops.metrix_ext.pair_sums,
-        (arguments["similarity"], relations.positives, relations.self_index, None, pairs, True, flat, *optional),
+        (arguments["similarity"], relations.positives, relations.self_index, None, pairs, True, flat, *optional, 0),
     )
 
 
@@ -288,7 +288,7 @@ def test_bad_arguments_are_named() -> None:
         ({"pairs": "neg-pos"}, "pairs"),
         ({"lam": None}, "lam"),
         ({"lam": torch.rand(n, n + 1)}, "lam"),
-        ({"sqnorm": torch.rand(n)}, "sqnorm"),
+        ({"sqnorm": torch.rand(n + 1)}, "sqnorm"),
         ({"gram": torch.rand(n)}, "gram"),
         ({"self_similarity": torch.rand(n)}, "self_similarity"),
         ({"similarity": torch.rand(n)}, "similarity"),

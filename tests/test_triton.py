@@ -103,6 +103,7 @@ def compile_pair_sums(
         tensor(n) if renormalize else None,
         tensor(n) if with_anchor else None,
         tensor(n) if with_anchor and renormalize else None,
+        0,
     )
     sums, rest = pair_sums.pair_sums(*args)
     pair_sums.pair_sums_backward(sums, sums, rest, *args)

@@ -72,6 +72,7 @@ class Problem:
     rho: tuple[Rho, Rho]
     pairs: str
     optional: list[Tensor | None] = field(default_factory=lambda: [None] * 5)
+    first_row: int = 0
 
     def run(self, backend: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
         """sums, nonzero and the gradients of a fixed weighting of the defined sums."""
@@ -86,7 +87,7 @@ class Problem:
             None if self.relations.mask is None else self.relations.mask.to(device),
         )
         with mx.use_backend(backend):
-            sums, nonzero = pair_sums(leaves[0], relations, self.rho, self.pairs, *leaves[1:])
+            sums, nonzero = pair_sums(leaves[0], relations, self.rho, self.pairs, *leaves[1:], first_row=self.first_row)
             weight = torch.linspace(0.5, 1.5, sums.numel(), dtype=dtype, device=device).reshape(sums.shape)
             total = (sums.masked_fill(sums == -math.inf, 0) * weight).sum()
             inputs = [t for t in leaves if t is not None and t.requires_grad]
@@ -171,6 +172,25 @@ def test_values_and_gradients(pairs: str, renormalize: bool, rho: str, masked: b
 @every_set
 def test_every_layout(pairs: str, renormalize: bool, layout: str) -> None:
     assert_right(problem(LAYOUTS[layout], "exponential", pairs, renormalize))
+
+
+@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
+@pytest.mark.parametrize("window", [(0, 3), (3, 8), (3, 4), (4, 4)])
+@pytest.mark.parametrize(
+    ("renormalize", "one_lambda"), [(False, False), (True, False), pytest.param(True, True, marks=pytest.mark.slow)]
+)
+def test_windows(
+    pairs: str, window: tuple[int, int], renormalize: bool, one_lambda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The anchors whose positives are among some examples, with the rows of lambda and gram of these alone."""
+    monkeypatch.setattr(launches, "PRODUCT_TILE", (2, 4))
+    made, rows = problem(LAYOUTS["ragged"], "exponential", pairs, renormalize, one_lambda=one_lambda), slice(*window)
+    lam, gram, *_ = made.optional
+    norms = None if gram is None else gram.diagonal().clone()
+    made.optional[:3] = lam if one_lambda else lam[rows], None if gram is None else gram[rows], norms
+    assert_right(
+        replace(made, similarity=made.similarity[rows], relations=made.relations.of_rows(rows), first_row=window[0])
+    )
 
 
 @pytest.mark.parametrize(("layout", "set_number"), list(zip(LAYOUTS, (0, 1, 2, 4, 6, 8, 10, 2), strict=True)))

@@ -461,7 +461,7 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
   std::fill(gradient.similarity, gradient.similarity + m * n, T(0));
   if (set.mixed && set.with_anchor) std::fill(gradient.self_similarity, gradient.self_similarity + m, T(0));
   if (norms) {
-    std::fill(gradient.gram, gradient.gram + (set.with_anchor ? m : n) * n, T(0));
+    std::fill_n(gradient.gram + args.first_row * n, args.rows * n, T(0));
     std::fill(gradient.sqnorm, gradient.sqnorm + n, T(0));
     if (set.with_anchor) std::fill(gradient.self_sqnorm, gradient.self_sqnorm + m, T(0));
   }

@@ -17,13 +17,12 @@ constexpr int kNormThreads = 256;
 // columns go to row_sums [blocks x, rows] and those over its rows to column_sums [blocks y, columns].
 template <class T>
 __global__ void __launch_bounds__(kNormThreads)
-    norm_gradients(const PairSumsArgs<T> args, int64_t rows, const T* __restrict__ row_sqnorm, T* gram, T* row_sums,
-                   T* column_sums) {
+    norm_gradients(const PairSumsArgs<T> args, const T* __restrict__ row_sqnorm, T* gram, T* row_sums, T* column_sums) {
   __shared__ T warp_sums_of_rows[kWarp][kNormThreads / kWarp];
   const int64_t n = args.examples;
   const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t per_block = (rows - 1) / gridDim.y + 1, first = blockIdx.y * per_block;
-  const int64_t end = first + per_block < rows ? first + per_block : rows;
+  const int64_t per_block = (args.rows - 1) / gridDim.y + 1, first = args.first_row + blockIdx.y * per_block;
+  const int64_t last = args.first_row + args.rows, end = first + per_block < last ? first + per_block : last;
   const T sqnorm = column < n ? args.sqnorm[column] : T(0);
   T column_sum = T(0);
   for (int64_t chunk = first; chunk < end; chunk += kWarp) {
@@ -48,22 +47,23 @@ __global__ void __launch_bounds__(kNormThreads)
     if (threadIdx.x < kWarp && row < end) {
       T total = T(0);
       for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp) total += warp_sums_of_rows[threadIdx.x][warp];
-      row_sums[blockIdx.x * rows + row] = total;
+      row_sums[blockIdx.x * args.rows + row - args.first_row] = total;
     }
     __syncthreads();
   }
   if (column < n) column_sums[blockIdx.y * n + column] = column_sum;
 }
 
-// A sum over the first dimension of [parts, size], in order.
+// A sum over the first dimension of [parts, size], in order: elements [begin, begin + size) of what it is added to.
 template <class T>
 struct Parts {
   const T* values;
-  int64_t parts;
+  int64_t parts, size, begin;
 
-  __device__ __forceinline__ T sum(int64_t size, int64_t k) const {
+  __device__ __forceinline__ T sum(int64_t k) const {
     T total = T(0);
-    for (int64_t part = 0; part < parts; ++part) total += values[part * size + k];
+    if (begin <= k && k < begin + size)
+      for (int64_t part = 0; part < parts; ++part) total += values[part * size + k - begin];
     return total;
   }
 };
@@ -76,7 +76,7 @@ struct Addition {
   Parts<T> first, second;
 
   __device__ __forceinline__ void run(int64_t begin, int64_t step) const {
-    for (int64_t k = begin; k < size; k += step) to[k] = first.sum(size, k) + second.sum(size, k);
+    for (int64_t k = begin; k < size; k += step) to[k] = first.sum(k) + second.sum(k);
   }
 };
 

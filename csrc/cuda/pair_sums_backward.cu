@@ -25,7 +25,6 @@ struct Plan {
   bool owns_moments;
   unsigned blocks, strips, norm_columns, norm_rows;
   int threads, norm_threads;
-  int64_t rows;  // of the inner products
   Groups groups{};
   T *strip_gradients = nullptr, *row_sums = nullptr, *column_sums = nullptr;
   int64_t workspace = 0;
@@ -35,7 +34,6 @@ struct Plan {
     within = is_within_examples(args.pairs);
     norms = args.renormalize && args.pairs != Pairs::kClean;
     owns_moments = norms && within && args.mask == nullptr && describe(args.pairs).first_positive;
-    rows = within ? n : m;
     threads = threads_for(n, kGradientThreads);
     blocks = blocks_over_anchors(m, args.mask == nullptr ? kAnchorsPerBlock<T> : 1);
     const int columns = args.mask == nullptr ? kColumnsPerThread<T, kAnchorsPerBlock<T>> : kColumnsPerThread<T, 1>;
@@ -43,14 +41,14 @@ struct Plan {
     strips = unsigned(std::min(tiles, std::max<int64_t>(1, kStripElements / std::max<int64_t>(1, m * n))));
     norm_threads = threads_for(n, kNormThreads);
     norm_columns = unsigned(std::max<int64_t>(1, ceil_div(n, norm_threads)));
-    norm_rows = unsigned(std::max<int64_t>(1, std::min(kNormRowBlocks, ceil_div(rows, kWarp))));
+    norm_rows = unsigned(std::max<int64_t>(1, std::min(kNormRowBlocks, ceil_div(args.rows, kWarp))));
     Workspace space(base);
     if (within) {
       if (args.mask == nullptr) groups = {space.take<int>(m), space.take<int>(m)};
       if (strips > 1) strip_gradients = space.take<T>(m * n * strips);
     }
     if (norms) {
-      row_sums = space.take<T>(rows * norm_columns);
+      row_sums = space.take<T>(args.rows * norm_columns);
       column_sums = space.take<T>(n * norm_rows);
     }
     workspace = space.used();
@@ -99,20 +97,21 @@ void backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, 
   } else if (args.mask != nullptr) {
     launch_set<T, 1, SlopeOf>(args, gradient, plan, stream);
   } else {
-    const int64_t cleared = plan.owns_moments ? n * n : 0;
+    const int64_t cleared = plan.owns_moments ? args.rows * n : 0;
     launch("group_anchors", group_anchors<T>,
            dim3(std::max(unsigned(ceil_div(m, kGroupThreads)), blocks_over<T>(cleared))), kGroupThreads, stream,
-           args.positives, m, plan.groups, gradient.gram, cleared);
+           args.positives, m, plan.groups, gradient.gram + args.first_row * n, cleared);
     launch_set<T, kAnchorsPerBlock<T>, SlopeOf>(args, gradient, plan, stream);
   }
   if (plan.norms)
     launch("pair_sums_backward, norms", norm_gradients<T>, dim3(plan.norm_columns, plan.norm_rows), plan.norm_threads,
-           stream, args, plan.rows, plan.within ? args.sqnorm : args.self_sqnorm, gradient.gram, plan.row_sums,
-           plan.column_sums);
+           stream, args, plan.within ? args.sqnorm : args.self_sqnorm, gradient.gram, plan.row_sums, plan.column_sums);
   Addition<T> strips{}, sqnorm{}, self_sqnorm{};
-  if (plan.strip_gradients != nullptr) strips = {gradient.similarity, m * n, {plan.strip_gradients, plan.strips}, {}};
+  if (plan.strip_gradients != nullptr)
+    strips = {gradient.similarity, m * n, {plan.strip_gradients, plan.strips, m * n, 0}, {}};
   if (plan.norms) {
-    const Parts<T> of_rows{plan.row_sums, plan.norm_columns}, of_columns{plan.column_sums, plan.norm_rows};
+    const Parts<T> of_rows{plan.row_sums, plan.norm_columns, args.rows, args.first_row};
+    const Parts<T> of_columns{plan.column_sums, plan.norm_rows, n, 0};
     sqnorm = {gradient.sqnorm, n, of_columns, plan.within ? of_rows : Parts<T>{}};
     if (!plan.within) self_sqnorm = {gradient.self_sqnorm, m, of_rows, {}};
   }

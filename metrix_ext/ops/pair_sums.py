@@ -28,7 +28,7 @@ PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
 _ARGUMENTS = (
     "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, str pairs, bool exponential, float[] rho, "
-    "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm"
+    "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm, SymInt first_row"
 )
 LIBRARY.define(f"pair_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
 LIBRARY.define(
@@ -47,12 +47,16 @@ def pair_sums(
     sqnorm: Tensor | None = None,
     self_similarity: Tensor | None = None,
     self_sqnorm: Tensor | None = None,
+    first_row: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Both sums of every anchor: over P(a) and N(a) if ``pairs`` is "clean", over V(a) of a set of pairs otherwise.
 
     Examples (columns) are sorted by class. Sets within the examples ("pos-neg", "pos-pos", "neg-neg") read ``lam``
     and ``gram`` [n, n] by (first, second) example; the sets with the anchor ("anc-neg", "anc-pos") read them [m, n]
     by (anchor, example). Unordered sets take the pairs with first < second.
+
+    Without a mask "pos-neg" and "pos-pos" take firsts from the anchors' classes alone, so that ``lam`` and ``gram`` may
+    be a window [r, n]: the rows [first_row, first_row + r), which contain all ranges of positives that are not empty.
 
     Args:
         similarity: [m, n] s(a, x), float16, bfloat16, float32 or float64; half types are computed in float32.
@@ -61,9 +65,11 @@ def pair_sums(
         pairs: "clean" or the name of a set of pairs.
         lam: weight of the first of a pair, in [0, 1]: one element or a matrix as above. No gradient flows to it.
         gram: inner products of what is mixed, a matrix as above; given, mixed examples are renormalised.
-        sqnorm: [n] squared norms of what is mixed; with gram, for sets with the anchor. The others read the diagonal.
+        sqnorm: [n] squared norms of what is mixed; with gram. For sets within the examples that have the whole gram
+            its diagonal is the default.
         self_similarity: [m] s(a, a), the anchor with itself as a source; sets with the anchor.
         self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram.
+        first_row: the example of the first row of a window; 0 otherwise.
 
     Returns:
         sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
@@ -74,7 +80,8 @@ def pair_sums(
         RuntimeError: a backend asked for by name cannot run on these tensors.
     """
     dtype = _compute_dtype(similarity)
-    inputs = [None if t is None else t.to(dtype) for t in (lam, gram, sqnorm, self_similarity, self_sqnorm)]
+    floats = lam, gram, sqnorm, self_similarity, self_sqnorm
+    inputs: list[Any] = [*(None if t is None else t.to(dtype) for t in floats), first_row]
     _check(similarity, relations, pairs, *inputs)
     if inputs[0] is not None:
         inputs[0] = inputs[0].detach()
@@ -110,6 +117,7 @@ def _check(
     sqnorm: Tensor | None,
     self_similarity: Tensor | None,
     self_sqnorm: Tensor | None,
+    first_row: int,
 ) -> None:
     if similarity.dim() != 2:
         raise ValueError(f"similarity: got {list(similarity.shape)}, expected [anchors, examples]")
@@ -117,13 +125,16 @@ def _check(
         raise ValueError(f"pairs: got {pairs!r}, expected 'clean' or one of {', '.join(PAIR_SETS)}")
     m, n = similarity.shape
     mixed, with_anchor = pairs != "clean", pairs.startswith("anc-")
-    matrix = (m, n) if with_anchor else (n, n)
+    matrix = (m, n) if with_anchor else (_rows(similarity, pairs, lam, gram), n)
+    is_window = not with_anchor and (first_row, matrix[0]) != (0, n)
+    if with_anchor and first_row != 0:
+        raise ValueError(f"first_row: got {first_row}, expected 0 with pairs={pairs!r}")
     expected: dict[str, tuple[Tensor | None, tuple[int, ...], bool]] = {
         "relations.positives": (relations.positives, (m, 2), True),
         "relations.self_index": (relations.self_index, (m,), True),
         "relations.mask": (relations.mask, (m, n), relations.mask is not None),
         "gram": (gram, matrix, mixed and gram is not None),
-        "sqnorm": (sqnorm, (n,), with_anchor and gram is not None),
+        "sqnorm": (sqnorm, (n,), gram is not None and (with_anchor or is_window or sqnorm is not None)),
         "self_similarity": (self_similarity, (m,), with_anchor),
         "self_sqnorm": (self_sqnorm, (m,), with_anchor and gram is not None),
     }
@@ -138,6 +149,34 @@ def _check(
             raise ValueError(f"{name}: got {list(tensor.shape)}, expected {list(shape)}")
         if tensor is not None and tensor.device != similarity.device:
             raise ValueError(f"{name}: is on {tensor.device}, expected {similarity.device} as similarity")
+    if is_window:
+        _check_window(relations, pairs, first_row, *matrix)
+
+
+def _check_window(relations: Relations, pairs: str, first_row: int, rows: int, n: int) -> None:
+    if pairs not in ("pos-neg", "pos-pos") or relations.mask is not None:
+        raise ValueError(
+            f"lam, gram, first_row: got {rows} rows from {first_row} on, expected {n} rows with pairs={pairs!r}"
+            f"{'' if relations.mask is None else ' and a mask'}"
+        )
+    if not 0 <= first_row <= n - rows:
+        raise ValueError(f"first_row: got {first_row}, expected 0 to {n - rows} with {rows} of {n} rows")
+    if relations.positives.device.type == "cpu" and not torch.compiler.is_compiling():
+        begin, end = relations.positives.unbind(1)
+        outside = (begin < end) & ((begin < first_row) | (end > first_row + rows))
+        if outside.any():
+            raise ValueError(
+                f"relations.positives: got {relations.positives[outside][0].tolist()}, "
+                f"expected columns from {first_row} to {first_row + rows}, which are the rows of lam and gram"
+            )
+
+
+def _rows(similarity: Tensor, pairs: str, lam: Tensor | None, gram: Tensor | None) -> int:
+    """Of the matrices by pairs; where there are none, those that there would be."""
+    matrix = lam if gram is None and lam is not None and lam.numel() != 1 else gram
+    if matrix is not None and matrix.dim() == 2:
+        return matrix.shape[0]
+    return similarity.shape[0 if pairs.startswith("anc-") else 1]
 
 
 def _problem(
@@ -153,6 +192,7 @@ def _problem(
     sqnorm: Tensor | None,
     self_similarity: Tensor | None,
     self_sqnorm: Tensor | None,
+    first_row: int,
 ) -> tuple[Any, list[Tensor | None]]:
     """The native argument struct, and the contiguous tensors that it points into."""
     tensors = [
@@ -162,6 +202,8 @@ def _problem(
     problem = native.lib().Problem(
         similarity.shape[0],
         similarity.shape[1],
+        first_row,
+        _rows(similarity, pairs, lam, gram),
         pairs,
         exponential,
         rho,
@@ -185,9 +227,10 @@ def _with_norms(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], bool]:
 
     Taking them here instead of outside the op spares autograd a matrix of zeros.
     """
-    *before, gram, sqnorm, self_similarity, self_sqnorm = args
+    *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
     implied = gram is not None and sqnorm is None
-    return (*before, gram, gram.diagonal().contiguous() if implied else sqnorm, self_similarity, self_sqnorm), implied
+    sqnorm = gram.diagonal().contiguous() if implied else sqnorm
+    return (*before, gram, sqnorm, self_similarity, self_sqnorm, first_row), implied
 
 
 def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
@@ -227,7 +270,7 @@ _run_backward = implement("pair_sums_backward", _gradients)
 
 def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     """Of similarity, gram, sqnorm, self_similarity and self_sqnorm; without elements where there is no input."""
-    optional = args[-4:]
+    optional = args[-5:-1]
     shapes = [(0,) if t is None else tuple(t.shape) for t in optional]
     return (
         similarity.new_empty(similarity.shape),
@@ -246,16 +289,18 @@ def _backward_fake(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Te
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    similarity, positives, self_index, mask, pairs, exponential, rho, *optional = inputs
-    ctx.options = (pairs, exponential, rho)
+    similarity, positives, self_index, mask, pairs, exponential, rho, *optional, first_row = inputs
+    ctx.options, ctx.first_row = (pairs, exponential, rho), first_row
     ctx.save_for_backward(*output, similarity, positives, self_index, mask, *optional)
 
 
 def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor | None, ...]:
     sums, rest, similarity, positives, self_index, mask, *optional = ctx.saved_tensors
-    gradients = _run_backward(grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional)
+    gradients = _run_backward(
+        grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional, ctx.first_row
+    )
     wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
-    return (gradients[0], None, None, None, None, None, None, None, *wanted)
+    return (gradients[0], None, None, None, None, None, None, None, *wanted, None)
 
 
 _differentiable = register_autograd("pair_sums", _run, _setup_context, _backward)

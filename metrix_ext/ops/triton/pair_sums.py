@@ -29,7 +29,8 @@ def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     """sums, rest [m, 2]."""
     (m, n), dtype, device = similarity.shape, similarity.dtype, similarity.device
     sums, rest = (torch.empty((m, 2), dtype=dtype, device=device) for _ in range(2))
-    tensors, own_row, variant = _arguments(similarity, *args)
+    *others, first_row = args
+    tensors, own_row, variant = _arguments(similarity, *others)
     exponential, rho = variant["EXPONENTIAL"], tensors[4]
     if m == 0:
         return sums, rest
@@ -37,7 +38,7 @@ def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
         if variant["PAIRS"] in PRODUCTS:
             slices = _slices(m, n, variant["COLUMNS"])
             cells = torch.empty((m, 2, slices, 2), dtype=dtype, device=device)
-            product_cells[(m, slices)](*tensors, cells, n, slices, **variant)
+            product_cells[(m, slices)](*tensors, cells, n, first_row, slices, **variant)
             merge_cells[(m,)](cells, rho, sums, rest, slices, exponential, MOST_SLICES, num_warps=1)
         else:
             row_sums[(m,)](*tensors, *own_row, sums, rest, n, **variant)
@@ -49,7 +50,8 @@ def pair_sums_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of similarity, gram, sqnorm, self_similarity, self_sqnorm; empty where there is no input."""
     m, n = similarity.shape
-    tensors, own_row, variant = _arguments(similarity, *args)
+    *others, first_row = args
+    tensors, own_row, variant = _arguments(similarity, *others)
     tensors = (*_contiguous((sums, rest, grad_sums)), *tensors)
     gram, sqnorm = tensors[-2:]
 
@@ -66,14 +68,28 @@ def pair_sums_backward(
             for of_first in (False, True):
                 if m:
                     slices = _slices(m, n, variant["ROWS" if of_first else "COLUMNS"])
-                    product_similarity_gradient[(m, slices)](*tensors, d_similarity, n, slices, of_first, **variant)
-            if gram is not None and n:
-                grid = triton.cdiv(n, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
-                of_firsts, of_seconds = empty(grid[1], n), empty(grid[0], n)
-                product_norm_gradient[grid](
-                    *tensors, d_gram, of_firsts, of_seconds, m, n, **variant, ANCHORS=ANCHORS_PER_BLOCK
-                )
-                d_sqnorm = of_firsts.sum(0) + of_seconds.sum(0)
+                    product_similarity_gradient[(m, slices)](
+                        *tensors, d_similarity, n, first_row, slices, of_first, **variant
+                    )
+            if gram is not None:
+                rows = len(gram)
+                grid = triton.cdiv(rows, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
+                of_firsts, of_seconds = empty(grid[1], rows), empty(grid[0], n)
+                if gram.numel():
+                    product_norm_gradient[grid](
+                        *tensors,
+                        d_gram,
+                        of_firsts,
+                        of_seconds,
+                        m,
+                        n,
+                        first_row,
+                        rows,
+                        **variant,
+                        ANCHORS=ANCHORS_PER_BLOCK,
+                    )
+                d_sqnorm = of_seconds.sum(0)
+                d_sqnorm[first_row : first_row + rows] += of_firsts.sum(0)
         else:
             d_similarity = empty(m, n)
             of_anchors = empty(0) if gram is None else empty(m, n)

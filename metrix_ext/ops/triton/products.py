@@ -26,18 +26,18 @@ from .formulas import (
 
 # A row length known to be a multiple of 16 would make Triton load four columns a thread and spread the rows of a tile
 # over warps, and every sum over rows would then go through shared memory.
-SIZES = ["m", "n", "slices"]
+SIZES = ["m", "n", "first_row", "row_count", "slices"]
 
 
 @triton.jit
 def coefficients_of_tile(
-    lam, gram, sqnorm, i, j, is_first, is_second, n, PAIRS: tl.constexpr, ONE_LAMBDA: tl.constexpr
+    lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS: tl.constexpr, ONE_LAMBDA: tl.constexpr
 ):
-    """Which pairs of a tile exist, lambda and the coefficients of their mixes."""
+    """Which pairs of a tile exist, lambda and the coefficients of their mixes; lam and gram begin at first_row."""
     used = is_first & is_second
     if PAIRS != "pos-neg":
         used = used & (i < j)
-    at = i.to(tl.int64) * n + j
+    at = (i - first_row).to(tl.int64) * n + j
     weight = load_lambda(lam, at, used, ONE_LAMBDA)
     q_i, q_j, k_ij = weight, weight, weight
     if gram is not None:
@@ -50,7 +50,7 @@ def coefficients_of_tile(
 
 @triton.jit(do_not_specialize=SIZES)
 def product_cells(
-    similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, slices,
+    similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, first_row, slices,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -72,7 +72,7 @@ def product_cells(
             is_first = is_member(positives, own, mask, a, i, i < first_end, n, PAIRS != "neg-neg")
             s_i = tl.load(similarity + a * n + i, mask=is_first, other=0)
             used, weight, first, second = coefficients_of_tile(
-                lam, gram, sqnorm, i, j, is_first, is_second, n, PAIRS, ONE_LAMBDA
+                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS, ONE_LAMBDA
             )
             s = tl.where(used, first * s_i + second * s_j, 0)
             positive, negative = weights_of_tile(used, weight, PAIRS)
@@ -113,7 +113,7 @@ def merge_cells(cells, rho, sums, rest, slices, EXPONENTIAL: tl.constexpr, SLICE
 
 @triton.jit(do_not_specialize=SIZES)
 def product_similarity_gradient(
-    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, slices,
+    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, first_row, slices,
     OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -141,7 +141,7 @@ def product_similarity_gradient(
             s_i = tl.load(similarity + a * n + i, mask=is_first, other=0)
             s_j = tl.load(similarity + a * n + j, mask=is_second, other=0)
             used, weight, first, second = coefficients_of_tile(
-                lam, gram, sqnorm, i, j, is_first, is_second, n, PAIRS, ONE_LAMBDA
+                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS, ONE_LAMBDA
             )
             s = tl.where(used, first * s_i + second * s_j, 0)
             ds = slope_of_tile(
@@ -166,29 +166,33 @@ def product_similarity_gradient(
 @triton.jit(do_not_specialize=SIZES)
 def product_norm_gradient(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
-    d_gram, first_parts, second_parts, m, n,
+    d_gram, first_parts, second_parts, m, n, first_row, row_count,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ANCHORS: tl.constexpr,
 ):  # fmt: skip
-    """d_gram [n, n], and what each tile adds to d_sqnorm: of firsts [column tiles, n], of seconds [row tiles, n]."""
+    """d_gram [row_count, n], and what each tile adds to d_sqnorm: of firsts [column tiles, row_count], of seconds
+    [row tiles, n]."""
     row_tile, column_tile = tl.program_id(0), tl.program_id(1)
     dtype: tl.constexpr = similarity.dtype.element_ty
     positive_rho = load_rho(rho, 0, EXPONENTIAL, dtype)
     negative_rho = load_rho(rho, 1, EXPONENTIAL, dtype)
-    rows = row_tile.to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    rows_end = first_row + row_count
+    rows = first_row + row_tile.to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = column_tile.to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     i, j = rows[:, None], columns[None, :]
-    _, weight, first, second = coefficients_of_tile(lam, gram, sqnorm, i, j, i < n, j < n, n, PAIRS, ONE_LAMBDA)
+    _, weight, first, second = coefficients_of_tile(
+        lam, gram, sqnorm, i, j, i < rows_end, j < n, n, first_row, PAIRS, ONE_LAMBDA
+    )
     moment = tl.zeros((ROWS, COLUMNS), dtype)
     # Few anchors have these firsts. A block of them is asked at once, and only if one does, each of the block.
     for block in range(0, m, ANCHORS):
         # Past the last one the last is asked again.
         anchors = tl.minimum(block + tl.arange(0, ANCHORS)[:, None], m - 1).to(tl.int64)
-        asked = is_member(positives, own, mask, anchors, rows[None, :], rows[None, :] < n, n, PAIRS != "neg-neg")
+        asked = is_member(positives, own, mask, anchors, rows[None, :], rows[None, :] < rows_end, n, PAIRS != "neg-neg")
         if tl.max(tl.max(asked.to(tl.int32), 1), 0) > 0:
             for anchor in range(block, min(block + ANCHORS, m)):
                 a = tl.to_tensor(anchor).to(tl.int64)
-                is_first = is_member(positives, own, mask, a, i, i < n, n, PAIRS != "neg-neg")
+                is_first = is_member(positives, own, mask, a, i, i < rows_end, n, PAIRS != "neg-neg")
                 if tl.max(tl.max(is_first.to(tl.int32), 1), 0) > 0:
                     is_second = is_member(positives, own, mask, a, j, j < n, n, PAIRS == "pos-pos")
                     used = is_first & is_second
@@ -204,8 +208,9 @@ def product_norm_gradient(
                         negative_upstream, PAIRS, EXPONENTIAL,
                     )  # fmt: skip
                     moment += ds * s
-    tl.store(d_gram + i * n + j, -moment * first * second, mask=(i < n) & (j < n))
+    tl.store(d_gram + (i - first_row) * n + j, -moment * first * second, mask=(i < rows_end) & (j < n))
     of_firsts = -0.5 * tl.sum(moment * first * first, 1)
     of_seconds = -0.5 * tl.sum(moment * second * second, 0)
-    tl.store(first_parts + column_tile.to(tl.int64) * n + rows, of_firsts, mask=rows < n)
+    own_part = first_parts + column_tile.to(tl.int64) * row_count
+    tl.store(own_part + rows - first_row, of_firsts, mask=rows < rows_end)
     tl.store(second_parts + row_tile.to(tl.int64) * n + columns, of_seconds, mask=columns < n)
