@@ -33,12 +33,17 @@ def sums_of_anchors(batch: Batch, sums_of_rows: Callable[[Tensor, Relations, sli
     Returns:
         Both [m, 2].
     """
-    row, m = _bytes_of_row(batch), len(batch.anchors)
-    if m * row <= LARGEST_WHOLE:
+    if not is_large(batch):
         return sums_of_rows(batch.similarity, batch.relations, slice(None))
+    row, m = _bytes_of_row(batch), len(batch.anchors)
     size = max(1, WORKSPACE // (MATRICES * row))
     rows = [slice(begin, begin + size) for begin in range(0, m, size)]
     return _sums_of_chunks(batch, batch.anchors.split(size), map(batch.relations.of_rows, rows), rows, sums_of_rows)
+
+
+def is_large(batch: Batch) -> bool:
+    """Whether the similarities of all anchors are too large to be kept."""
+    return len(batch.anchors) * _bytes_of_row(batch) > LARGEST_WHOLE
 
 
 def needs_windows(batch: Batch) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch import Batch, inner_products
-from .chunked import needs_windows, sums_of_anchors, sums_of_windows
+from .chunked import is_large, needs_windows, sums_of_anchors, sums_of_windows
 from .factorised import factorised_sums, factorises
 from .formula import Rho
 from .ops.anchor_sums import anchor_sums
@@ -33,6 +33,9 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
     """Embedding mixup: v = mix(f(x), f(x'))."""
     anchors, examples = batch.anchors, batch.examples
     if with_anchor(pairs):
+        if batch.anchors_are_examples and not is_large(batch):
+            gram = batch.similarity if renormalize else None
+            return pair_sums(batch.similarity, batch.relations, rho, pairs, lam.values, gram)
         own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
         norms = (examples * examples).sum(1) if renormalize else None
 
@@ -76,10 +79,7 @@ def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda,
     """
     similarity = inner_products(batch.anchors, projected)
     gram = inner_products(projected, projected)
-    if not with_anchor(pairs):
-        return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
-    own = similarity.diagonal(), gram.diagonal()
-    return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram, gram.diagonal(), *own)
+    return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
 
 
 def mix_encoded(

@@ -226,7 +226,9 @@ def pair_sums(
         return both_sums(rho, similarity, positive, positive | negative)
     assert lam is not None
     if pairs.startswith("anc-"):
-        assert self_similarity is not None
+        if self_similarity is None:  # the anchors are the examples
+            self_similarity = similarity.diagonal()
+            sqnorm = self_sqnorm = None if gram is None else gram.diagonal()
         s = lam * self_similarity[:, None] + (1 - lam) * similarity
         used = negative if pairs == "anc-neg" else positive
         if gram is not None:

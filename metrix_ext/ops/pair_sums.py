@@ -65,10 +65,10 @@ def pair_sums(
         pairs: "clean" or the name of a set of pairs.
         lam: weight of the first of a pair, in [0, 1]: one element or a matrix as above. No gradient flows to it.
         gram: inner products of what is mixed, a matrix as above; given, mixed examples are renormalised.
-        sqnorm: [n] squared norms of what is mixed; with gram. For sets within the examples that have the whole gram
-            its diagonal is the default.
-        self_similarity: [m] s(a, a), the anchor with itself as a source; sets with the anchor.
-        self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram.
+        sqnorm: [n] squared norms of what is mixed; with gram, whose diagonal is the default if it is whole.
+        self_similarity: [m] s(a, a), the anchor with itself as a source; sets with the anchor. The default is the
+            diagonal of similarity, for anchors that are the examples.
+        self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram, likewise.
         first_row: the example of the first row of a window; 0 otherwise.
 
     Returns:
@@ -127,6 +127,7 @@ def _check(
     mixed, with_anchor = pairs != "clean", pairs.startswith("anc-")
     matrix = (m, n) if with_anchor else (_rows(similarity, pairs, lam, gram), n)
     is_window = not with_anchor and (first_row, matrix[0]) != (0, n)
+    with_own_row = with_anchor and (m != n or self_similarity is not None)
     if with_anchor and first_row != 0:
         raise ValueError(f"first_row: got {first_row}, expected 0 with pairs={pairs!r}")
     expected: dict[str, tuple[Tensor | None, tuple[int, ...], bool]] = {
@@ -134,9 +135,9 @@ def _check(
         "relations.self_index": (relations.self_index, (m,), True),
         "relations.mask": (relations.mask, (m, n), relations.mask is not None),
         "gram": (gram, matrix, mixed and gram is not None),
-        "sqnorm": (sqnorm, (n,), gram is not None and (with_anchor or is_window or sqnorm is not None)),
-        "self_similarity": (self_similarity, (m,), with_anchor),
-        "self_sqnorm": (self_sqnorm, (m,), with_anchor and gram is not None),
+        "sqnorm": (sqnorm, (n,), gram is not None and (with_own_row or is_window or sqnorm is not None)),
+        "self_similarity": (self_similarity, (m,), with_own_row),
+        "self_sqnorm": (self_sqnorm, (m,), with_own_row and gram is not None),
     }
     if mixed and (lam is None or lam.numel() != 1):
         expected["lam"] = (lam, matrix, True)
@@ -222,19 +223,31 @@ def _native(device: torch.device) -> Callable[..., None]:
     return cuda.launch_sums if device.type == "cuda" else _launch_cpu
 
 
-def _with_norms(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], bool]:
-    """The arguments with the squared norms that are the diagonal of the Gram matrix, and whether they are.
+def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with what the diagonals of similarity and gram say.
 
-    Taking them here instead of outside the op spares autograd a matrix of zeros.
+    Taking it here instead of outside the op spares autograd a matrix of zeros for each.
     """
     *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
-    implied = gram is not None and sqnorm is None
-    sqnorm = gram.diagonal().contiguous() if implied else sqnorm
-    return (*before, gram, sqnorm, self_similarity, self_sqnorm, first_row), implied
+    norms = gram.diagonal().contiguous() if gram is not None and sqnorm is None else None
+    if self_similarity is None and before[3].startswith("anc-"):
+        self_similarity, self_sqnorm = similarity.diagonal().contiguous(), norms
+    return (*before, gram, sqnorm if norms is None else norms, self_similarity, self_sqnorm, first_row)
+
+
+def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Adds the gradients of what came from diagonals to them."""
+    of_similarity, of_gram, *others = gradients
+    diagonals = of_gram, of_similarity, of_gram
+    for k, (given, diagonal) in enumerate(zip(args[-4:-1], diagonals, strict=True)):
+        if given is None and others[k].numel():
+            diagonal.diagonal().add_(others[k])
+            others[k] = others[k].new_empty(0)
+    return (of_similarity, of_gram, *others)
 
 
 def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    args, _ = _with_norms(args)
+    args = _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
@@ -246,7 +259,7 @@ def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    args, implied_norms = _with_norms(args)
+    given, args = args, _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
@@ -257,11 +270,7 @@ def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor
         gradients = _empty_gradients(similarity, *args)
         addresses = (tensor.data_ptr() for tensor in (sums, rest, grad_sums, *gradients))
         _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
-    if implied_norms:
-        of_similarity, of_gram, of_sqnorm, *of_self = gradients
-        of_gram.diagonal().add_(of_sqnorm)
-        gradients = (of_similarity, of_gram, of_sqnorm.new_empty(0), *of_self)
-    return gradients
+    return _onto_diagonals(gradients, given)
 
 
 _run = implement("pair_sums", _forward)
