@@ -144,16 +144,23 @@ def _top(similarity: Tensor, k: int) -> Tensor:
 
     topk alone leaves open which of several equal entries it returns, and in what order.
     """
+    rows, columns = similarity.shape
     if k == 0:
-        return similarity.new_empty((len(similarity), 0), dtype=torch.int64)
-    kth = similarity.topk(k, sorted=True).values[:, -1:]
-    above = similarity > kth
-    tied = similarity == kth
+        return similarity.new_empty((rows, 0), dtype=torch.int64)
+    values, index = similarity.topk(min(k + 1, columns), sorted=True)
+    last, kept = values[:, k - 1], index[:, :k].sort(dim=1).values
+    if k < columns and (undecided := last == values[:, k]).any():  # by topk, that is
+        kept[undecided] = _lowest_of_equal(similarity[undecided], last[undecided, None], k)
+    order = similarity.gather(1, kept).sort(dim=1, descending=True, stable=True).indices
+    return kept.gather(1, order)
+
+
+def _lowest_of_equal(similarity: Tensor, kth: Tensor, k: int) -> Tensor:
+    """Indices, ascending, of all entries above the k-th largest of their row and of the first that equal it."""
+    above, equal = similarity > kth, similarity == kth
     room = k - above.sum(1, keepdim=True)
-    keep = above | (tied & (tied.cumsum(1, dtype=torch.int32) <= room))
-    index = keep.nonzero()[:, 1].view(-1, k)
-    order = similarity.gather(1, index).sort(dim=1, descending=True, stable=True).indices
-    return index.gather(1, order)
+    keep = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+    return keep.nonzero()[:, 1].view(-1, k)
 
 
 def _squared_distances(q: Tensor, x: Tensor) -> Tensor:
