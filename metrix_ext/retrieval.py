@@ -149,7 +149,7 @@ def _top(similarity: Tensor, k: int) -> Tensor:
         return similarity.new_empty((rows, 0), dtype=torch.int64)
     values, index = similarity.topk(min(k + 1, columns), sorted=True)
     last, kept = values[:, k - 1], index[:, :k].sort(dim=1).values
-    if k < columns and (undecided := last == values[:, k]).any():  # by topk, that is
+    if k < columns and (undecided := last == values[:, k]).any():  # topk had a choice
         kept[undecided] = _lowest_of_equal(similarity[undecided], last[undecided, None], k)
     order = similarity.gather(1, kept).sort(dim=1, descending=True, stable=True).indices
     return kept.gather(1, order)
