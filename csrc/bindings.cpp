@@ -9,6 +9,7 @@
 #include <string>
 
 #include "anchor_sums.h"
+#include "class_order.h"
 #include "cpu/rows.h"
 #include "gram.h"
 #include "mean_loss.h"
@@ -57,11 +58,12 @@ metrix::Pairs parse_pairs(const std::string& name) {
   throw std::invalid_argument("unknown set of pairs: " + name);
 }
 
-metrix::MeanLossArgs loss_args(int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu) {
+metrix::MeanLossArgs loss_args(int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu,
+                               double strength) {
   const auto kind = sigma == "log"     ? metrix::Sigma::kLog
                     : sigma == "log1p" ? metrix::Sigma::kLog1p
                                        : metrix::Sigma::kIdentity;
-  return {anchors, kind, {scales[0], scales[1]}, relu};
+  return {anchors, kind, {scales[0], scales[1]}, relu, strength};
 }
 
 // What forward and backward share, built once per call by ops/pair_sums.py.
@@ -70,7 +72,8 @@ struct Problem {
   std::string pairs;
   bool exponential;
   std::array<double, 6> rho;  // scale, shift, floor of the positive side, then of the negative
-  bool renormalize, lambda_is_scalar;
+  bool renormalize, lambda_is_scalar, anchors_in_order;
+  int64_t self_stride;
   Address similarity, lambda, gram, sqnorm, self_similarity, self_sqnorm, positives, self, mask;
 };
 
@@ -96,10 +99,12 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
   args.gram = row_zero<const T>(p, p.gram);
   args.sqnorm = pointer<const T>(p.sqnorm);
   args.self_similarity = pointer<const T>(p.self_similarity);
+  args.self_stride = p.self_stride;
   args.self_sqnorm = pointer<const T>(p.self_sqnorm);
   args.positives = pointer<const int64_t>(p.positives);
   args.self = pointer<const int64_t>(p.self);
   args.mask = pointer<const int8_t>(p.mask);
+  args.anchors_in_order = p.anchors_in_order;
   return args;
 }
 
@@ -189,15 +194,18 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
           metrix::cpu::gram_backward<T>(rows, columns, pointer<const T>(x), pointer<const T>(grad), pointer<T>(grad_x),
                                         threads);
         });
-  m.def(("mean_loss_" + suffix).c_str(), [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales,
-                                            bool relu, Address sums, Address loss) {
-    *pointer<T>(loss) = metrix::cpu::mean_loss<T>(loss_args(anchors, sigma, scales, relu), pointer<const T>(sums));
-  });
+  m.def(("mean_loss_" + suffix).c_str(),
+        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, double strength,
+           Address clean, Address mixed, Address loss, int) {
+          metrix::cpu::mean_loss<T>(loss_args(anchors, sigma, scales, relu, strength),
+                                    {pointer<const T>(clean), pointer<const T>(mixed)}, pointer<T>(loss));
+        });
   m.def(("mean_loss_backward_" + suffix).c_str(),
-        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, Address sums,
-           Address grad, Address grad_sums) {
-          metrix::cpu::mean_loss_backward<T>(loss_args(anchors, sigma, scales, relu), pointer<const T>(sums),
-                                             *pointer<const T>(grad), pointer<T>(grad_sums));
+        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, double strength,
+           Address clean, Address mixed, Address grad, Address grad_clean, Address grad_mixed, int) {
+          metrix::cpu::mean_loss_backward<T>(loss_args(anchors, sigma, scales, relu, strength),
+                                             {pointer<const T>(clean), pointer<const T>(mixed)},
+                                             {pointer<const T>(grad), pointer<T>(grad_clean), pointer<T>(grad_mixed)});
         });
   m.def(("unit_rows_" + suffix).c_str(),
         [](int64_t rows, int64_t columns, Address order, Address x, Address unit, Address norm, int threads) {
@@ -260,6 +268,38 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
 #ifdef METRIX_CUDA
 template <class T>
 void bind_cuda(py::module_& m, const std::string& suffix) {
+  m.def(("cuda_mean_loss_" + suffix).c_str(),
+        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, double strength,
+           Address clean, Address mixed, Address loss, int device, Address stream) {
+          const auto args = loss_args(anchors, sigma, scales, relu, strength);
+          py::gil_scoped_release release;
+          metrix::cuda::mean_loss<T>(args, {pointer<const T>(clean), pointer<const T>(mixed)}, pointer<T>(loss), device,
+                                     pointer<void>(stream));
+        });
+  m.def(("cuda_mean_loss_backward_" + suffix).c_str(),
+        [](int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu, double strength,
+           Address clean, Address mixed, Address grad, Address grad_clean, Address grad_mixed, int device,
+           Address stream) {
+          const auto args = loss_args(anchors, sigma, scales, relu, strength);
+          py::gil_scoped_release release;
+          metrix::cuda::mean_loss_backward<T>(args, {pointer<const T>(clean), pointer<const T>(mixed)},
+                                              {pointer<const T>(grad), pointer<T>(grad_clean), pointer<T>(grad_mixed)},
+                                              device, pointer<void>(stream));
+        });
+  m.def(("cuda_unit_rows_" + suffix).c_str(), [](int64_t rows, int64_t columns, Address order, Address x, Address unit,
+                                                 Address norm, int device, Address stream) {
+    py::gil_scoped_release release;
+    metrix::cuda::unit_rows<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(x), pointer<T>(unit),
+                               pointer<T>(norm), device, pointer<void>(stream));
+  });
+  m.def(("cuda_unit_rows_backward_" + suffix).c_str(),
+        [](int64_t rows, int64_t columns, Address order, Address unit, Address norm, Address grad_unit, Address grad_x,
+           int device, Address stream) {
+          py::gil_scoped_release release;
+          metrix::cuda::unit_rows_backward<T>({rows, columns, pointer<const int64_t>(order)}, pointer<const T>(unit),
+                                              pointer<const T>(norm), pointer<const T>(grad_unit), pointer<T>(grad_x),
+                                              device, pointer<void>(stream));
+        });
   m.def(("cuda_pair_lambda_" + suffix).c_str(),
         [](Address seed, Address rows, int64_t row_count, Address columns, int64_t column_count,
            const Quantile& quantile, Address lambda, int device, Address stream) {
@@ -340,8 +380,9 @@ PYBIND11_MODULE(_C, m) {
   py::class_<Problem>(m, "Problem")
       .def(py::init([](int64_t anchors, int64_t examples, int64_t first_row, int64_t rows, std::string pairs,
                        bool exponential, std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar,
-                       Address similarity, Address lambda, Address gram, Address sqnorm, Address self_similarity,
-                       Address self_sqnorm, Address positives, Address self, Address mask) {
+                       bool anchors_in_order, int64_t self_stride, Address similarity, Address lambda, Address gram,
+                       Address sqnorm, Address self_similarity, Address self_sqnorm, Address positives, Address self,
+                       Address mask) {
         return Problem{anchors,
                        examples,
                        first_row,
@@ -351,6 +392,8 @@ PYBIND11_MODULE(_C, m) {
                        rho,
                        renormalize,
                        lambda_is_scalar,
+                       anchors_in_order,
+                       self_stride,
                        similarity,
                        lambda,
                        gram,
@@ -378,6 +421,20 @@ PYBIND11_MODULE(_C, m) {
                           both_orders, element, mixed,        inverse_norms,    anchor_rows, positives,
                           self,        mask,    anchor_order, anchors_of};
       }));
+  m.def("class_order", [](int64_t examples, Address labels, Address order, Address positives, Address place, int) {
+    py::gil_scoped_release release;
+    metrix::cpu::class_order(examples, pointer<const int64_t>(labels),
+                             {pointer<int64_t>(order), pointer<int64_t>(positives), pointer<int64_t>(place)});
+  });
+#ifdef METRIX_CUDA
+  m.def("cuda_class_order", [](int64_t examples, Address labels, Address order, Address positives, Address place,
+                               int device, Address stream) {
+    py::gil_scoped_release release;
+    metrix::cuda::class_order(examples, pointer<const int64_t>(labels),
+                              {pointer<int64_t>(order), pointer<int64_t>(positives), pointer<int64_t>(place)}, device,
+                              pointer<void>(stream));
+  });
+#endif
   bind_cpu<float>(m, "f32");
   bind_cpu<double>(m, "f64");
 #ifdef METRIX_CUDA

@@ -1,7 +1,10 @@
-// mean_loss: from the two sums of every anchor to the loss, sigma and tau of Eq. (3) and the mean of Eq. (10).
+// mean_loss: from the two sums of every anchor to the loss, sigma and tau of Eq. (3) and the means of Eq. (10).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+
+#include "compiler.h"
 
 namespace metrix {
 
@@ -13,16 +16,70 @@ struct MeanLossArgs {
   Sigma sigma;       // of both sides
   double scales[2];  // of the positive and the negative side
   bool relu;         // tau
+  double strength;   // w of the mixed sums
+};
+
+// The loss of one anchor, and its derivatives by the two sums.
+struct AnchorLoss {
+  double value, slopes[2];
+};
+
+METRIX_FN AnchorLoss anchor_loss(const MeanLossArgs& args, double positive, double negative) {
+  const double sums[2] = {positive, negative};
+  // An undefined logarithm: the anchor counts 0.
+  if (args.sigma == Sigma::kLog && (positive == -HUGE_VAL || negative == -HUGE_VAL)) return {};
+  AnchorLoss loss{};
+  for (int side = 0; side < 2; ++side) {
+    const double sum = sums[side], scale = args.scales[side];
+    if (args.sigma == Sigma::kLog1p) {
+      const double power = ::exp(-::fabs(sum));
+      loss.value += scale * (::log1p(power) + (sum < 0 ? 0 : sum));
+      loss.slopes[side] = scale * (sum < 0 ? power : 1) / (1 + power);
+    } else {
+      loss.value += scale * sum;
+      loss.slopes[side] = scale;
+    }
+  }
+  if (args.relu && loss.value <= 0) return {};
+  return loss;
+}
+
+// What the mean over m anchors multiplies each by; the mean of nobody is 0.
+METRIX_FN double share(const MeanLossArgs& args) { return 1. / double(args.anchors > 0 ? args.anchors : 1); }
+
+// sums [m, 2] of the clean loss and of the mixed one, which may be null.
+template <class T>
+struct MeanLossSums {
+  const T* clean;
+  const T* mixed;
+};
+
+// [m, 2] each, every element.
+template <class T>
+struct MeanLossGradient {
+  const T* loss;  // one element
+  T* clean;
+  T* mixed;
 };
 
 namespace cpu {
-// The mean over the anchors of tau(sigma+ + sigma-) for sums [m, 2]; an anchor with an undefined logarithm counts 0.
+// The mean over the anchors of tau(sigma+ + sigma-) of the clean sums, plus strength times that of the mixed ones.
 template <class T>
-T mean_loss(const MeanLossArgs& args, const T* sums);
+void mean_loss(const MeanLossArgs& args, const MeanLossSums<T>& sums, T* loss);
 
-// grad_sums [m, 2], every element.
 template <class T>
-void mean_loss_backward(const MeanLossArgs& args, const T* sums, T grad, T* grad_sums);
+void mean_loss_backward(const MeanLossArgs& args, const MeanLossSums<T>& sums, const MeanLossGradient<T>& gradient);
 }  // namespace cpu
+
+#ifdef METRIX_CUDA
+namespace cuda {
+template <class T>
+void mean_loss(const MeanLossArgs& args, const MeanLossSums<T>& sums, T* loss, int device, void* stream);
+
+template <class T>
+void mean_loss_backward(const MeanLossArgs& args, const MeanLossSums<T>& sums, const MeanLossGradient<T>& gradient,
+                        int device, void* stream);
+}  // namespace cuda
+#endif
 
 }  // namespace metrix

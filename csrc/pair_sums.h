@@ -40,12 +40,15 @@ struct PairSumsArgs {
   bool lambda_is_scalar;
   const T* gram;             // inner products of what is mixed; null unless renormalize
   const T* sqnorm;           // [n] squared norms of what is mixed; null unless renormalize
-  const T* self_similarity;  // [m] s(a, a), anc-* only
-  const T* self_sqnorm;      // [m], anc-* with renormalize only
+  const T* self_similarity;  // [m] s(a, a), anc-* only; self_stride elements from one anchor's to the next
+  int64_t self_stride;
+  const T* self_sqnorm;  // [m], anc-* with renormalize only
 
   const int64_t* positives;  // [m, 2] first and one-past-last column of the anchor's class
   const int64_t* self;       // [m] the anchor's own column, or -1
   const int8_t* mask;        // [m, n] 1 positive, -1 negative, 0 neither; or null: then the ranges hold
+  bool anchors_in_order;     // anchor a is example a, and there is no mask: the range of a class is also that of its
+                             // anchors
 };
 
 // Every element is written.
@@ -66,7 +69,7 @@ struct PairSumsGradient {
   T* similarity;
   T* gram;  // the rows of args.gram, addressed as that is
   T* sqnorm;
-  T* self_similarity;
+  T* self_similarity;  // strided as the argument; as that it may be the diagonal of similarity
   T* self_sqnorm;
 };
 

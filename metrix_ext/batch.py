@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .ops.class_order import class_order
 from .ops.gram import gram
 from .ops.unit_rows import unit_rows
 from .relations import Relations
@@ -100,10 +101,8 @@ def candidates_from_examples(
         if indices_tuple is not None:
             relations = relations.keep_pairs(_mask_of_pairs(indices_tuple, rows, order))
         return Batch(anchors, examples, order, relations, anchors_are_examples=False)
-    sorted_labels, order = labels.long().sort(stable=True)
+    order, relations = class_order(labels.long())
     examples = _prepare(embeddings, normalize, order)
-    itself = torch.arange(len(order), device=order.device)
-    relations = Relations.from_labels(sorted_labels, sorted_labels, itself)
     if indices_tuple is not None:
         relations = relations.keep_pairs(_mask_of_pairs(indices_tuple, order, order))
     return Batch(examples, examples, order, relations, anchors_are_examples=True)

@@ -6,6 +6,7 @@ l(a) = tau( sigma+( sum_U y rho+(s(a,x)) ) + sigma-( sum_U (1-y) rho-(s(a,x)) ) 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,6 +93,21 @@ class Formula:
 
     def _tau(self, x: Tensor) -> Tensor:
         return x.relu() if self.tau == "relu" else x
+
+
+@dataclass(frozen=True)
+class AnchorSums:
+    """The two sums of every anchor, of Eq. (7) or Eq. (9).
+
+    Attributes:
+        sums: [m, 2], the positive and the negative one; logarithms if the formula is exponential.
+        terms: gives [m, 2], how many terms each has.
+        nonzero: [m, 2], how many of them are not 0; only if the formula is linear.
+    """
+
+    sums: Tensor
+    terms: Callable[[], Tensor]
+    nonzero: Tensor
 
 
 def mean(values: Tensor) -> Tensor:

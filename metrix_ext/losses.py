@@ -6,14 +6,14 @@ over all anchors. Anchors whose loss is undefined because a set is empty contrib
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from .batch import Batch, candidates_from_examples, candidates_from_proxies
 from .chunked import sums_of_anchors
-from .formula import Formula, Rho, Sigma, mean
+from .formula import AnchorSums, Formula, Rho, Sigma, mean
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
 
@@ -78,19 +78,16 @@ class TableLoss(nn.Module):
 
     def clean(self, batch: Batch) -> Tensor:
         """Eq. (7) of a batch, averaged over anchors."""
+        return self.combine(self.clean_sums(batch))
+
+    def clean_sums(self, batch: Batch) -> AnchorSums:
         rho, relations = self.formula.rho, batch.relations
         sums, nonzero = sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho))
-        return self.combine(sums, lambda: torch.stack(relations.sizes(len(batch.examples)), 1), nonzero)
+        return AnchorSums(sums, lambda: torch.stack(relations.sizes(len(batch.examples)), 1), nonzero)
 
-    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
-        """From the two sums of every anchor to the loss.
-
-        Args:
-            sums: [m, 2], logarithms if the formula is exponential.
-            terms: gives [m, 2], how many terms each sum has.
-            nonzero: [m, 2], how many of them are not 0; only if the formula is linear.
-        """
-        return mean_loss(sums, self.formula)
+    def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:
+        """Eq. (10): from the sums of every anchor to the loss, plus strength times that of the mixed sums."""
+        return mean_loss(clean.sums, self.formula, None if mixed is None else mixed.sums, strength)
 
 
 class ContrastiveLoss(TableLoss):
@@ -109,11 +106,14 @@ class ContrastiveLoss(TableLoss):
         super().__init__(Formula(rho, (Sigma("identity"), Sigma("identity"))), normalize)
         self.aggregate = aggregate
 
-    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
-        if self.aggregate != "sum":
-            count = terms() if self.aggregate == "mean" else nonzero
-            sums = sums / count.clamp(min=1).to(sums.dtype)
-        return super().combine(sums, terms, nonzero)
+    def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:
+        return super().combine(self._aggregated(clean), None if mixed is None else self._aggregated(mixed), strength)
+
+    def _aggregated(self, of: AnchorSums) -> AnchorSums:
+        if self.aggregate == "sum":
+            return of
+        count = of.terms() if self.aggregate == "mean" else of.nonzero
+        return replace(of, sums=of.sums / count.clamp(min=1).to(of.sums.dtype))
 
 
 class LiftedStructureLoss(TableLoss):
@@ -222,11 +222,15 @@ class ProxyAnchorLoss(ProxyLoss):
         super().__init__(formula, num_classes, embedding_size, normalize)
         self.variant = variant
 
-    def combine(self, sums: Tensor, terms: Callable[[], Tensor], nonzero: Tensor) -> Tensor:
+    def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:
         if self.variant == "paper":
-            return super().combine(sums, terms, nonzero)
-        positive, negative = (sigma(sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
-        with_positives = (terms()[:, 0] > 0).sum().clamp(min=1)
+            return super().combine(clean, mixed, strength)
+        loss = self._original(clean)
+        return loss if mixed is None else loss + strength * self._original(mixed)
+
+    def _original(self, of: AnchorSums) -> Tensor:
+        positive, negative = (sigma(of.sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
+        with_positives = (of.terms()[:, 0] > 0).sum().clamp(min=1)
         return positive.sum() / with_positives + mean(negative)
 
 

@@ -11,6 +11,7 @@ from . import backend
 from .batch import Batch, at_least_float32
 from .beta import check_alpha
 from .features import WORKSPACE, mix_features
+from .formula import AnchorSums
 from .heads import PoolingHead
 from .losses import TableLoss
 from .mixing import mix_embeddings, mix_encoded, mix_projections
@@ -113,11 +114,12 @@ class Metrix(nn.Module):
             TypeError, ValueError: an argument is missing or not as above.
         """
         batch = self.loss.batch(embeddings, labels, indices_tuple)
-        clean = self.loss.clean(batch)
+        clean = self.loss.clean_sums(batch)
         mix, pairs = _draw(self.mix), _draw(self.pairs)
         if self.strength[pairs] == 0.0:
-            return clean
-        return clean + self.strength[pairs] * self._mixed(batch, mix, pairs, None, source, encode, seed)
+            return self.loss.combine(clean)
+        mixed = self._mixed_sums(batch, mix, pairs, None, source, encode, seed)
+        return self.loss.combine(clean, mixed, self.strength[pairs])
 
     def mixed_loss(
         self,
@@ -143,9 +145,9 @@ class Metrix(nn.Module):
         mix = _draw(self.mix)
         self._check_possible(mix, pairs)
         batch = self.loss.batch(embeddings, labels, indices_tuple)
-        return self._mixed(batch, mix, pairs, lam, source, encode, seed)
+        return self.loss.combine(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
 
-    def _mixed(
+    def _mixed_sums(
         self,
         batch: Batch,
         mix: str,
@@ -154,7 +156,7 @@ class Metrix(nn.Module):
         source: Tensor | Mapping[str, Tensor] | None,
         encode: Encoder | Mapping[str, Encoder] | None,
         seed: int | None,
-    ) -> Tensor:
+    ) -> AnchorSums:
         k = self.hard_negatives[mix]
         if k is not None:
             batch = batch.keep_hard_negatives(k)
@@ -171,7 +173,7 @@ class Metrix(nn.Module):
                 sums, nonzero = mix_features(batch, rho, pairs, lambdas, x, encoder, self.workspace)
             else:
                 sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
-        return self.loss.combine(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
+        return AnchorSums(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:
         given = self.lam if lam is None else lam

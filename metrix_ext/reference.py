@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor
 
+from .formula import AnchorSums
+
 if TYPE_CHECKING:
     from .formula import Rho
     from .losses import TableLoss
@@ -123,7 +125,7 @@ def clean_loss(
         sums.append(sums_a)
         nonzero.append(nonzero_a)
     terms = torch.stack((positive.sum(1), negative.sum(1)), 1)
-    return loss.combine(_stack(sums, embeddings), lambda: terms, _stack(nonzero, embeddings))
+    return loss.combine(AnchorSums(_stack(sums, embeddings), lambda: terms, _stack(nonzero, embeddings)))
 
 
 def mixing_pairs(pairs: str, positives: Tensor, negatives: Tensor) -> tuple[Pairs, float | None]:
@@ -186,7 +188,8 @@ def mixed_loss(
         sums.append(sums_a)
         nonzero.append(nonzero_a)
         terms.append(torch.tensor([len(i) * (label != 0.0), len(i) * (label != 1.0)], device=labels.device))
-    return loss.combine(_stack(sums, embeddings), lambda: _stack(terms, labels), _stack(nonzero, embeddings))
+    of_mixes = AnchorSums(_stack(sums, embeddings), lambda: _stack(terms, labels), _stack(nonzero, embeddings))
+    return loss.combine(of_mixes)
 
 
 def _mix(lam: Tensor, x: Tensor, other: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ class Relations:
         positives: [m, 2] int64, the first and one past the last column of the anchor's class.
         self_index: [m] int64, the anchor's own column, or -1 if it is none of the examples.
         mask: [m, n] int8 or None. 1 positive, -1 negative, 0 neither; where given it replaces the ranges.
+        anchors_in_order: anchor a is known to be example a, so that a range of positives is also that of its anchors.
     """
 
     positives: Tensor
     self_index: Tensor
     mask: Tensor | None = None
+    anchors_in_order: bool = False
 
     @classmethod
     def from_labels(cls, anchor_labels: Tensor, sorted_labels: Tensor, self_index: Tensor) -> Relations:
@@ -60,7 +62,7 @@ class Relations:
     def keep_pairs(self, mask: Tensor) -> Relations:
         """The same anchors with exactly the positives and negatives of a mask [m, n]."""
         column = torch.arange(mask.shape[1], device=mask.device)
-        return replace(self, mask=mask.masked_fill(column == self.self_index[:, None], 0))
+        return Relations(self.positives, self.self_index, mask.masked_fill(column == self.self_index[:, None], 0))
 
     def sizes(self, examples: int) -> tuple[Tensor, Tensor]:
         """|P(a)| and |N(a)|, int64 [m] each."""

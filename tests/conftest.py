@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from cuda_emulation import emulated
 from loop_oracle import DIM, NUM_CLASSES, Case
 from torch import nn
 
@@ -26,6 +27,22 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
     finally:
         context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def emulated_devices() -> dict[bool, emulated.Device]:
+    return {tiny: emulated.Device(emulated.build(*[emulated.TINY_BLOCKS] * tiny)) for tiny in (False, True)}
+
+
+@pytest.fixture(params=[False], ids=["normal"])
+def device(
+    request: pytest.FixtureRequest, emulated_devices: dict[bool, emulated.Device], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[emulated.Device]:
+    """The CUDA kernels in the place of the CPU's; see cuda_emulation."""
+    device = emulated_devices[request.param]
+    emulated.install(device, monkeypatch)
+    yield device
+    device.run_backwards(False)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,10 @@ class Problem:
         given = {"relations": self.relations, "rho": self.rho, "pairs": self.pairs, "first_row": self.first_row}
         return {**floats, **given}
 
+    def in_order(self) -> "Problem":
+        """The same, known to have the examples as anchors."""
+        return replace(self, relations=replace(self.relations, anchors_in_order=True))
+
     def window(self, begin: int, end: int) -> "Problem":
         """The anchors whose positives are among these examples, with these rows of lam and gram."""
         first, last = self.relations.positives.unbind(1)

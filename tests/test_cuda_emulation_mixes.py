@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from cuda_emulation import emulated
+from cuda_emulation.emulated import tiny_blocks
 from mixes_problems import CLASS_SIZES, feature_maps, random_mixes, relations
 from problems import RHO
 from torch import Tensor
@@ -16,32 +16,15 @@ from torch import Tensor
 from metrix_ext import reference
 from metrix_ext.ops import mix_pool as mix_pool_op
 from metrix_ext.ops.anchor_sums import anchor_sums
+from metrix_ext.ops.launch import launch
 from metrix_ext.ops.library import addresses
-from metrix_ext.ops.mix_pool import mix_pool
+from metrix_ext.ops.mix_pool import compute_dtype, mix_pool
 from metrix_ext.ops.mixes import Mixes
 from metrix_ext.ops.pair_sums import PAIR_SETS
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 HALF_TYPES = (torch.bfloat16, torch.float16)
 LAYOUTS = ["channels_last", "contiguous", "strided"]
-
-
-@pytest.fixture(scope="module")
-def libraries() -> dict[bool, emulated.Device]:
-    return {tiny: emulated.Device(emulated.build(*[emulated.TINY_BLOCKS] * tiny)) for tiny in (False, True)}
-
-
-@pytest.fixture(params=[False], ids=["normal"])
-def device(
-    request: pytest.FixtureRequest, libraries: dict[bool, emulated.Device], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[emulated.Device]:
-    device = libraries[request.param]
-    emulated.install(device, monkeypatch)
-    yield device
-    device.run_backwards(False)
-
-
-tiny_blocks = pytest.mark.parametrize("device", [False, True], ids=["normal", "tiny blocks"], indirect=True)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -61,16 +44,16 @@ def pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None)
     argmax = torch.full(pooled.shape, -1, dtype=torch.int16)
     arguments = mix_pool_op._native_args(features, order, mixes.tensors)
     element = mix_pool_op.native.element(features.dtype)
-    mix_pool_op._launch("mix_pool", features, arguments, element, *addresses(features, averages, pooled, argmax))
+    pointers = addresses(features, averages, pooled, argmax)
+    launch("mix_pool", compute_dtype(features), features, arguments, element, *pointers)
     return pooled, argmax
 
 
 def unpool(grad_pooled: Tensor, argmax: Tensor, order: Tensor, mixes: Mixes, *gradients: Tensor | None) -> None:
     arguments = mix_pool_op._native_args(gradients[0], order, mixes.tensors)
     element = mix_pool_op.native.element(grad_pooled.dtype)
-    mix_pool_op._launch(
-        "mix_pool_backward", gradients[0], arguments, element, *addresses(grad_pooled, argmax, *gradients)
-    )
+    pointers = addresses(grad_pooled, argmax, *gradients)
+    launch("mix_pool_backward", compute_dtype(gradients[0]), gradients[0], arguments, element, *pointers)
 
 
 def mixed_maps(features: Tensor, order: Tensor, mixes: Mixes) -> Tensor:

@@ -307,7 +307,7 @@ def test_sums_of_a_window(window: tuple[int, int], pairs: str, rho: str) -> None
 def test_opcheck_of_a_window(pairs: str) -> None:
     arguments = make_problem(pairs).window(5, 9).arguments(grad=True)
     relations, rho = arguments["relations"], arguments["rho"]
-    tensors = arguments["similarity"], relations.positives, relations.self_index, None
+    tensors = arguments["similarity"], relations.positives, relations.self_index, None, False
     optional = *(arguments[name] for name in ("lam", "gram", "sqnorm")), None, None
     torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5))
 

@@ -18,10 +18,8 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext import native, reference
 from metrix_ext.beta import quantile_polynomial
-from metrix_ext.formula import Formula, mean
 from metrix_ext.ops import pair_lambda, pair_sums
 from metrix_ext.ops.gram import gram
-from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.pair_sums import PAIR_SETS
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
@@ -127,9 +125,10 @@ def test_opcheck(pairs: str) -> None:
     relations, rho = arguments["relations"], arguments["rho"]
     flat = [v for r in rho for v in (r.scale, r.shift, r.floor)]
     optional = [arguments.get(n) for n in ("lam", "gram", "sqnorm", "self_similarity", "self_sqnorm")]
+    tensors = arguments["similarity"], relations.positives, relations.self_index, None
     torch.library.opcheck(
         torch.ops.metrix_ext.pair_sums,
-        (arguments["similarity"], relations.positives, relations.self_index, None, pairs, True, flat, *optional, 0),
+        (*tensors, True, pairs, True, flat, *optional, 0),
     )
 
 
@@ -355,36 +354,6 @@ def test_gram_opcheck_and_gradcheck() -> None:
     x = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
     torch.library.opcheck(torch.ops.metrix_ext.gram, (x,))
     assert torch.autograd.gradcheck(gram, x)
-
-
-# ---- mean_loss ------------------------------------------------------------------------------------------------
-
-FORMULAS = [
-    loss.formula for loss in (mx.losses.ContrastiveLoss(), mx.losses.LiftedStructureLoss(), mx.losses.NCALoss())
-]
-FORMULAS += [mx.losses.MultiSimilarityLoss().formula, mx.losses.BinomialDevianceLoss().formula]
-
-
-@pytest.mark.parametrize("formula", FORMULAS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_mean_loss_is_the_formula(formula: Formula, dtype: torch.dtype) -> None:
-    empty = -math.inf if formula.exponential else 0.0
-    extremes = torch.tensor([[empty, 1.0], [2.0, empty], [empty, empty], [90.0, -90.0], [-800.0, 800.0], [0.0, 0.0]])
-    for sums in (torch.cat((4 * torch.randn(40, 2), extremes)), torch.zeros(0, 2)):
-        exact, leaf = sums.double().requires_grad_(), sums.to(dtype).requires_grad_()
-        expected, loss = mean(formula.per_anchor(exact)), mean_loss(leaf, formula)
-        (3 * expected).backward()
-        (3 * loss).backward()
-        bound = 1e-14 if dtype == torch.float64 else 1e-6
-        assert loss.shape == () and loss.dtype == dtype
-        assert_same(loss.detach(), expected.detach(), bound, "loss")
-        assert_same(leaf.grad, exact.grad, bound, "gradient")
-    assert mean_loss(torch.tensor([[math.nan, 1.0], [1.0, 1.0]], dtype=dtype), formula).isnan()
-
-
-def test_mean_loss_opcheck() -> None:
-    sums = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.metrix_ext.mean_loss, (sums, "log1p", [0.5, 2.0], False))
 
 
 # ---- pair_lambda ----------------------------------------------------------------------------------------------

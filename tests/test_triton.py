@@ -95,6 +95,7 @@ def compile_pair_sums(
         tensor(n, 2, dtype=torch.int64),
         tensor(n, dtype=torch.int64),
         tensor(n, n, dtype=torch.int8) if masked else None,
+        False,
         pairs,
         exponential,
         [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],

@@ -309,7 +309,8 @@ class Kernel {
     for (int64_t b = 0; b < anchor_count; ++b) {
       const int64_t anchor = anchors[b], self = args_.self[anchor];
       if (!set_.with_anchor && self == i) continue;
-      const T similarity_i = set_.with_anchor ? args_.self_similarity[anchor] : args_.similarity[anchor * n + i];
+      const T similarity_i =
+          set_.with_anchor ? args_.self_similarity[anchor * args_.self_stride] : args_.similarity[anchor * n + i];
       // The anchor is no positive of itself: where its column is among the packed ones, its weight is 0 for it.
       T* self_weight = set_.second_positive && contains(scratch.second, self)
                            ? positive_weight + packed_position(scratch.second, self)
@@ -325,7 +326,7 @@ class Kernel {
         const T gradient_i =
             gradient_row(set_.sides, row, anchor, {packed_gradient + b * size + start, moment + start});
         if (set_.with_anchor) {
-          if (sink.self_similarity != nullptr) sink.self_similarity[anchor] += gradient_i;
+          if (sink.self_similarity != nullptr) sink.self_similarity[anchor * args_.self_stride] += gradient_i;
         } else if (sink.similarity != nullptr) {
           sink.similarity[anchor * n + i] += gradient_i;
         }
@@ -459,7 +460,8 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
   std::vector<T> sqnorm(sqnorm_slabs * n, T(0));
 
   std::fill(gradient.similarity, gradient.similarity + m * n, T(0));
-  if (set.mixed && set.with_anchor) std::fill(gradient.self_similarity, gradient.self_similarity + m, T(0));
+  if (set.mixed && set.with_anchor)
+    for (int64_t a = 0; a < m; ++a) gradient.self_similarity[a * args.self_stride] = T(0);
   if (norms) {
     std::fill_n(gradient.gram + args.first_row * n, args.rows * n, T(0));
     std::fill(gradient.sqnorm, gradient.sqnorm + n, T(0));

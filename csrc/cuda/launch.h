@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -41,6 +42,12 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
   config.blockDim = dim3(unsigned(threads));
   config.stream = static_cast<cudaStream_t>(stream);
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+// Zeros; a graph captures it like a kernel.
+template <class T>
+void clear(T* elements, int64_t count, void* stream) {
+  check(cudaMemsetAsync(elements, 0, std::size_t(count) * sizeof(T), static_cast<cudaStream_t>(stream)), "clear");
 }
 
 }  // namespace metrix::cuda

@@ -1,6 +1,7 @@
 // Launches the forward kernels: rows.cuh for one term per anchor and example, pairs.cuh for the sets within the
 // examples.
 #include "../pair_sums.h"
+#include "groups.cuh"
 #include "launch.h"
 #include "pairs.cuh"
 #include "plan.h"
@@ -27,7 +28,7 @@ struct Plan {
     strips = unsigned(std::min(tiles, std::max<int64_t>(1, kEnoughBlocks / blocks)));
     Workspace space(base);
     if (is_within_examples(args.pairs)) {
-      if (args.mask == nullptr) groups = {space.take<int>(args.anchors), space.take<int>(args.anchors)};
+      groups = groups_of(args, space);
       if (strips > 1) partial = space.take<Cell<T>>(2 * args.anchors * strips);
     }
     workspace = space.used();
@@ -64,8 +65,7 @@ void forward(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void*
   }
   const Plan<T> plan(args, workspace);
   if (args.mask != nullptr) return launch_set<T, 1, SumsOf>(args, output, plan, stream);
-  launch("group_anchors", group_anchors<T>, dim3(unsigned(ceil_div(args.anchors, kGroupThreads))), kGroupThreads,
-         stream, args.positives, args.anchors, plan.groups, static_cast<T*>(nullptr), int64_t(0));
+  group(args, plan.groups, stream);
   launch_set<T, kAnchorsPerBlock<T>, SumsOf>(args, output, plan, stream);
 }
 

@@ -1,6 +1,7 @@
 // Launches the backward kernels: the gradients of the similarities (rows.cuh, pair_gradients.cuh), and if mixes are
 // renormalised those of the norms (norms.cuh).
 #include "../pair_sums.h"
+#include "groups.cuh"
 #include "launch.h"
 #include "norms.cuh"
 #include "pair_gradients.cuh"
@@ -44,7 +45,7 @@ struct Plan {
     norm_rows = unsigned(std::max<int64_t>(1, std::min(kNormRowBlocks, ceil_div(args.rows, kWarp))));
     Workspace space(base);
     if (within) {
-      if (args.mask == nullptr) groups = {space.take<int>(m), space.take<int>(m)};
+      groups = groups_of(args, space);
       if (strips > 1) strip_gradients = space.take<T>(m * n * strips);
     }
     if (norms) {
@@ -97,10 +98,8 @@ void backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, 
   } else if (args.mask != nullptr) {
     launch_set<T, 1, SlopeOf>(args, gradient, plan, stream);
   } else {
-    const int64_t cleared = plan.owns_moments ? args.rows * n : 0;
-    launch("group_anchors", group_anchors<T>,
-           dim3(std::max(unsigned(ceil_div(m, kGroupThreads)), blocks_over<T>(cleared))), kGroupThreads, stream,
-           args.positives, m, plan.groups, gradient.gram + args.first_row * n, cleared);
+    group(args, plan.groups, stream);
+    if (plan.owns_moments) clear(gradient.gram + args.first_row * n, args.rows * n, stream);
     launch_set<T, kAnchorsPerBlock<T>, SlopeOf>(args, gradient, plan, stream);
   }
   if (plan.norms)

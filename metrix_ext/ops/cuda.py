@@ -11,7 +11,7 @@ from torch import Tensor
 from . import library
 
 
-def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
+def kernel(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
     return library.kernel(f"cuda_{name}", dtype)
 
 

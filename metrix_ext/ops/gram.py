@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from .library import LIBRARY, implement, kernel, register_autograd
+from .launch import launch
+from .library import LIBRARY, addresses, implement, register_autograd
 
 LIBRARY.define("gram(Tensor x) -> Tensor")
 LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
@@ -32,7 +33,7 @@ def _products(x: Tensor) -> Tensor:
             return x @ x.T
     x = x.contiguous()
     products = x.new_empty((len(x), len(x)))
-    kernel("gram", x.dtype)(*x.shape, x.data_ptr(), products.data_ptr(), torch.get_num_threads())
+    launch("gram", x.dtype, x, *x.shape, *addresses(x, products))
     return products
 
 
@@ -42,9 +43,7 @@ def _gradient(grad: Tensor, x: Tensor) -> Tensor:
             return (grad + grad.T) @ x
     grad, x = grad.contiguous(), x.contiguous()
     grad_x = torch.empty_like(x)
-    kernel("gram_backward", x.dtype)(
-        *x.shape, x.data_ptr(), grad.data_ptr(), grad_x.data_ptr(), torch.get_num_threads()
-    )
+    launch("gram_backward", x.dtype, x, *x.shape, *addresses(x, grad, grad_x))
     return grad_x
 
 

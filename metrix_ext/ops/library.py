@@ -13,9 +13,9 @@ LIBRARY = torch.library.Library("metrix_ext", "DEF")
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 
 
-def kernel(name: str, dtype: torch.dtype) -> Callable[..., Any]:
-    """The native kernel of that name for float32 or float64."""
-    function: Callable[..., Any] = getattr(native.lib(), f"{name}_{_SUFFIX[dtype]}")
+def kernel(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
+    """The native kernel of that name for float32 or float64, or the one that has no floats."""
+    function: Callable[..., Any] = getattr(native.lib(), name if dtype is None else f"{name}_{_SUFFIX[dtype]}")
     return function
 
 

@@ -1,4 +1,4 @@
-"""From the two sums of every anchor to the loss: sigma and tau of Eq. (3) and the mean of Eq. (10) in one pass."""
+"""From the two sums of every anchor to the error: sigma and tau of Eq. (3) and the means of Eq. (10) in one pass."""
 
 from __future__ import annotations
 
@@ -9,64 +9,79 @@ from torch import Tensor
 
 from .. import backend
 from ..formula import Formula, mean
-from .library import LIBRARY, implement, kernel, register_autograd
+from .launch import launch
+from .library import LIBRARY, addresses, implement, register_autograd
 
-LIBRARY.define("mean_loss(Tensor sums, str sigma, float[] scales, bool relu) -> Tensor")
-LIBRARY.define("mean_loss_backward(Tensor grad, Tensor sums, str sigma, float[] scales, bool relu) -> Tensor")
+_ARGUMENTS = "Tensor sums, Tensor? mixed, float strength, str sigma, float[] scales, bool relu"
+LIBRARY.define(f"mean_loss({_ARGUMENTS}) -> Tensor")
+LIBRARY.define(f"mean_loss_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor)")
 
 
-def mean_loss(sums: Tensor, formula: Formula) -> Tensor:
-    """The mean of ``formula.per_anchor`` over the anchors, 0 without any.
+def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, strength: float = 0.0) -> Tensor:
+    """The mean of ``formula.per_anchor`` over the anchors, 0 without any; of two kinds of sums, a weighted total.
 
     Args:
         sums: [m, 2] float32 or float64, logarithms if the formula is exponential.
+        mixed: [m, 2] likewise; their mean is added, times strength.
 
     Returns:
         A scalar of the same type.
     """
-    if backend.choose(sums.device) != "cpu":
-        return mean(formula.per_anchor(sums))
+    if backend.choose(sums.device) not in ("cpu", "cuda"):
+        loss = mean(formula.per_anchor(sums))
+        return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))
     positive, negative = formula.sigma
-    return _differentiable(sums, positive.kind, [positive.scale, negative.scale], formula.tau == "relu")
+    scales = [positive.scale, negative.scale]
+    return _differentiable(sums, mixed, strength, positive.kind, scales, formula.tau == "relu")
 
 
-def _loss(sums: Tensor, *formula: Any) -> Tensor:
-    sums = sums.contiguous()
+def _loss(sums: Tensor, mixed: Tensor | None, strength: float, *formula: Any) -> Tensor:
+    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
     loss = sums.new_empty(())
-    kernel("mean_loss", sums.dtype)(len(sums), *formula, sums.data_ptr(), loss.data_ptr())
+    launch("mean_loss", sums.dtype, sums, len(sums), *formula, strength, *addresses(sums, mixed, loss))
     return loss
 
 
-def _gradient(grad: Tensor, sums: Tensor, *formula: Any) -> Tensor:
-    sums = sums.contiguous()
-    grad_sums = torch.empty_like(sums)
-    kernel("mean_loss_backward", sums.dtype)(
-        len(sums), *formula, sums.data_ptr(), grad.data_ptr(), grad_sums.data_ptr()
+def _gradient(
+    grad: Tensor, sums: Tensor, mixed: Tensor | None, strength: float, *formula: Any
+) -> tuple[Tensor, Tensor]:
+    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
+    gradients = torch.empty_like(sums), sums.new_empty(0) if mixed is None else torch.empty_like(mixed)
+    launch(
+        "mean_loss_backward",
+        sums.dtype,
+        sums,
+        len(sums),
+        *formula,
+        strength,
+        *addresses(sums, mixed, grad, *gradients),
     )
-    return grad_sums
+    return gradients
 
 
-_run = implement("mean_loss", _loss, devices=("CPU",))
-_run_backward = implement("mean_loss_backward", _gradient, devices=("CPU",))
+_run = implement("mean_loss", _loss)
+_run_backward = implement("mean_loss_backward", _gradient)
 
 
 @torch.library.register_fake("metrix_ext::mean_loss", lib=LIBRARY)
-def _loss_fake(sums: Tensor, *_formula: Any) -> Tensor:
+def _loss_fake(sums: Tensor, *_rest: Any) -> Tensor:
     return sums.new_empty(())
 
 
 @torch.library.register_fake("metrix_ext::mean_loss_backward", lib=LIBRARY)
-def _gradient_fake(grad: Tensor, sums: Tensor, *_formula: Any) -> Tensor:
-    return sums.new_empty(sums.shape)
+def _gradient_fake(grad: Tensor, sums: Tensor, mixed: Tensor | None, *_rest: Any) -> tuple[Tensor, Tensor]:
+    return sums.new_empty(sums.shape), sums.new_empty((0,) if mixed is None else mixed.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    sums, *ctx.formula = inputs
-    ctx.save_for_backward(sums)
+    sums, mixed, *ctx.others = inputs
+    ctx.save_for_backward(sums, mixed)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _run_backward(grad, *ctx.saved_tensors, *ctx.formula), None, None, None
+    sums, mixed = ctx.saved_tensors
+    of_sums, of_mixed = _run_backward(grad, sums, mixed, *ctx.others)
+    return of_sums, None if mixed is None else of_mixed, None, None, None, None
 
 
 _differentiable = register_autograd("mean_loss", _run, _setup_context, _backward)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
-from . import cuda
-from .library import LIBRARY, addresses, implement, kernel, register_autograd
+from .launch import launch
+from .library import LIBRARY, addresses, implement, register_autograd
 from .mixes import ARGUMENTS, Mixes, native_mixes
 
 LIBRARY.define(
@@ -114,8 +114,9 @@ def _forward(features: Tensor, order: Tensor, *rest: Any) -> tuple[Tensor, Tenso
     order = order.contiguous()
     pooled = features.new_empty((len(mixes[0]), features.shape[1]))
     argmax = features.new_empty(pooled.shape if with_argmax else 0, dtype=torch.int16)
-    _launch(
+    launch(
         "mix_pool",
+        compute_dtype(features),
         features,
         _native_args(features, order, tuple(mixes)),
         native.element(features.dtype),
@@ -146,20 +147,14 @@ def _backward_into(
     if grad_pooled.device.type == "cpu":
         grad_pooled = grad_pooled.to(lam.dtype)
     grad_pooled, argmax, order = grad_pooled.contiguous(), argmax.contiguous(), order.contiguous()
-    _launch(
+    launch(
         "mix_pool_backward",
+        compute_dtype(grad_features),
         grad_features,
         _native_args(grad_features, order, mixes),
         native.element(grad_pooled.dtype),
         *addresses(grad_pooled, argmax, grad_features, grad_averages),
     )
-
-
-def _launch(name: str, features: Tensor, *arguments: Any) -> None:
-    if features.is_cuda:
-        cuda.kernel(name, compute_dtype(features))(*arguments, *cuda.place(features))
-    else:
-        kernel(name, compute_dtype(features))(*arguments, torch.get_num_threads())
 
 
 run_mix_pool = implement("mix_pool", _forward)

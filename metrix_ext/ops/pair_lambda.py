@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .. import backend, reference
 from ..beta import check_alpha, quantile_polynomial
-from . import cuda
-from .library import LIBRARY, implement, kernel
+from .launch import launch
+from .library import LIBRARY, implement
 
 LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
 
@@ -67,7 +67,10 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
         return kernels.pair_lambda(seed, rows, columns, alpha, dtype)
     rows, columns = rows.contiguous(), columns.contiguous()
     out = rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
-    arguments = (
+    launch(
+        "pair_lambda",
+        dtype,
+        rows,
         seed.data_ptr(),
         rows.data_ptr(),
         rows.shape[0],
@@ -76,10 +79,6 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
         quantile_polynomial(alpha),
         out.data_ptr(),
     )
-    if rows.is_cuda:
-        cuda.kernel("pair_lambda", dtype)(*arguments, *cuda.place(rows))
-    else:
-        kernel("pair_lambda", dtype)(*arguments, torch.get_num_threads())
     return out
 
 

@@ -27,7 +27,8 @@ from .library import LIBRARY, implement, kernel, register_autograd
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
 _ARGUMENTS = (
-    "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, str pairs, bool exponential, float[] rho, "
+    "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, bool anchors_in_order, str pairs, "
+    "bool exponential, float[] rho, "
     "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm, SymInt first_row"
 )
 LIBRARY.define(f"pair_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
@@ -93,6 +94,7 @@ def pair_sums(
         relations.positives,
         relations.self_index,
         relations.mask,
+        relations.anchors_in_order,
         pairs,
         *flat(rho),
         *inputs,
@@ -185,6 +187,7 @@ def _problem(
     positives: Tensor,
     self_index: Tensor,
     mask: Tensor | None,
+    anchors_in_order: bool,
     pairs: str,
     exponential: bool,
     rho: list[float],
@@ -195,11 +198,12 @@ def _problem(
     self_sqnorm: Tensor | None,
     first_row: int,
 ) -> tuple[Any, list[Tensor | None]]:
-    """The native argument struct, and the contiguous tensors that it points into."""
+    """The native argument struct, and the tensors that it points into: contiguous, but for self_similarity."""
     tensors = [
-        None if t is None else t.contiguous()
+        None if t is None or t is self_similarity else t.contiguous()
         for t in (similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask)
     ]
+    tensors[4] = self_similarity
     problem = native.lib().Problem(
         similarity.shape[0],
         similarity.shape[1],
@@ -210,6 +214,8 @@ def _problem(
         rho,
         gram is not None,
         lam is not None and lam.numel() == 1,
+        anchors_in_order and mask is None,
+        1 if self_similarity is None else self_similarity.stride(0),
         *(0 if t is None else t.data_ptr() for t in tensors),
     )
     return problem, tensors
@@ -226,12 +232,14 @@ def _native(device: torch.device) -> Callable[..., None]:
 def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments with what the diagonals of similarity and gram say.
 
-    Taking it here instead of outside the op spares autograd a matrix of zeros for each.
+    Taking it here instead of outside the op spares autograd a matrix of zeros for each. That of similarity is a view.
     """
     *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
     norms = gram.diagonal().contiguous() if gram is not None and sqnorm is None else None
-    if self_similarity is None and before[3].startswith("anc-"):
-        self_similarity, self_sqnorm = similarity.diagonal().contiguous(), norms
+    if self_similarity is not None:
+        self_similarity = self_similarity.contiguous()
+    elif before[4].startswith("anc-"):
+        self_similarity, self_sqnorm = similarity.diagonal(), norms
     return (*before, gram, sqnorm if norms is None else norms, self_similarity, self_sqnorm, first_row)
 
 
@@ -239,14 +247,17 @@ def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tup
     """Adds the gradients of what came from diagonals to them."""
     of_similarity, of_gram, *others = gradients
     diagonals = of_gram, of_similarity, of_gram
-    for k, (given, diagonal) in enumerate(zip(args[-4:-1], diagonals, strict=True)):
+    for k, (given, matrix) in enumerate(zip(args[-4:-1], diagonals, strict=True)):
         if given is None and others[k].numel():
-            diagonal.diagonal().add_(others[k])
-            others[k] = others[k].new_empty(0)
+            diagonal = matrix.diagonal()
+            if diagonal.data_ptr() != others[k].data_ptr():
+                diagonal.add_(others[k])
+            others[k] = matrix.new_empty(0)
     return (of_similarity, of_gram, *others)
 
 
 def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    similarity = similarity.contiguous()
     args = _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
@@ -259,6 +270,7 @@ def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    similarity = similarity.contiguous()
     given, args = args, _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
@@ -268,6 +280,8 @@ def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor
         problem, _alive = _problem(similarity, *args)
         grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
         gradients = _empty_gradients(similarity, *args)
+        if given[-3] is None and gradients[3].numel():  # the kernel writes onto the diagonal that it read
+            gradients = (*gradients[:3], gradients[0].diagonal(), gradients[4])
         addresses = (tensor.data_ptr() for tensor in (sums, rest, grad_sums, *gradients))
         _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
     return _onto_diagonals(gradients, given)
@@ -298,8 +312,8 @@ def _backward_fake(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Te
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    similarity, positives, self_index, mask, pairs, exponential, rho, *optional, first_row = inputs
-    ctx.options, ctx.first_row = (pairs, exponential, rho), first_row
+    similarity, positives, self_index, mask, in_order, pairs, exponential, rho, *optional, first_row = inputs
+    ctx.options, ctx.first_row = (in_order, pairs, exponential, rho), first_row
     ctx.save_for_backward(*output, similarity, positives, self_index, mask, *optional)
 
 
@@ -309,7 +323,7 @@ def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor |
         grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional, ctx.first_row
     )
     wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
-    return (gradients[0], None, None, None, None, None, None, None, *wanted, None)
+    return (gradients[0], *[None] * 8, *wanted, None)
 
 
 _differentiable = register_autograd("pair_sums", _run, _setup_context, _backward)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import backend
-from .library import LIBRARY, implement, kernel, register_autograd
+from .launch import launch
+from .library import LIBRARY, addresses, implement, register_autograd
 
 LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")
 LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, Tensor order) -> Tensor")
@@ -25,38 +26,28 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
     Returns:
         [n, d], what ``F.normalize(x)[order]`` is.
     """
-    if backend.choose(x.device) != "cpu":
+    if backend.choose(x.device) not in ("cpu", "cuda"):
         return F.normalize(x).index_select(0, order)
     unit, _norm = _differentiable(x, order)
     return unit
 
 
-def _forward_cpu(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     x, order = x.contiguous(), order.contiguous()
     unit, norm = torch.empty_like(x), x.new_empty(len(x))
-    kernel("unit_rows", x.dtype)(
-        *x.shape, order.data_ptr(), x.data_ptr(), unit.data_ptr(), norm.data_ptr(), torch.get_num_threads()
-    )
+    launch("unit_rows", x.dtype, x, *x.shape, *addresses(order, x, unit, norm))
     return unit, norm
 
 
-def _backward_cpu(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
+def _gradient(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
     grad_unit, order = grad_unit.contiguous(), order.contiguous()
     grad_x = torch.empty_like(unit)
-    kernel("unit_rows_backward", unit.dtype)(
-        *unit.shape,
-        order.data_ptr(),
-        unit.data_ptr(),
-        norm.data_ptr(),
-        grad_unit.data_ptr(),
-        grad_x.data_ptr(),
-        torch.get_num_threads(),
-    )
+    launch("unit_rows_backward", unit.dtype, unit, *unit.shape, *addresses(order, unit, norm, grad_unit, grad_x))
     return grad_x
 
 
-_run = implement("unit_rows", _forward_cpu, devices=("CPU",))
-_run_backward = implement("unit_rows_backward", _backward_cpu, devices=("CPU",))
+_run = implement("unit_rows", _forward)
+_run_backward = implement("unit_rows_backward", _gradient)
 
 
 @torch.library.register_fake("metrix_ext::unit_rows", lib=LIBRARY)

@@ -39,6 +39,11 @@ FLAGS = [
 ]
 TINY_BLOCKS = "-DMETRIX_TINY_BLOCKS"  # so that small problems take several blocks, strips and tiles
 
+EMPTY, EMPTY_LIKE, NEW_EMPTY = torch.empty, torch.empty_like, Tensor.new_empty
+
+# For tests with the fixture of that name: small problems in several blocks, too.
+tiny_blocks = pytest.mark.parametrize("device", [False, True], ids=["normal", "tiny blocks"], indirect=True)
+
 
 class Device:
     """A build of the emulated device, and its controls."""
@@ -93,7 +98,6 @@ def build(*extra_flags: str) -> Path:
 def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the ops on CPU tensors run on the emulated device, on memory that is NaN to begin with."""
     pair_sums = sys.modules["metrix_ext.ops.pair_sums"]
-    new_empty, empty = Tensor.new_empty, torch.empty
 
     def poisoned(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
@@ -106,5 +110,6 @@ def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_failure", None)  # or the reference would run where the package is not built
     monkeypatch.setattr(cuda, "place", lambda tensor: (0, 0))
     monkeypatch.setattr(pair_sums, "_native", lambda device: cuda.launch_sums)
-    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: poisoned(empty(*args, **kwargs)))
-    monkeypatch.setattr(Tensor, "new_empty", lambda self, *args, **kwargs: poisoned(new_empty(self, *args, **kwargs)))
+    monkeypatch.setattr(torch, "empty_like", lambda *args, **kwargs: poisoned(EMPTY_LIKE(*args, **kwargs)))
+    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: poisoned(EMPTY(*args, **kwargs)))
+    monkeypatch.setattr(Tensor, "new_empty", lambda self, *args, **kwargs: poisoned(NEW_EMPTY(self, *args, **kwargs)))

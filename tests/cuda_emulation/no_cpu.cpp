@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "../../csrc/anchor_sums.h"
+#include "../../csrc/class_order.h"
 #include "../../csrc/cpu/rows.h"
 #include "../../csrc/gram.h"
 #include "../../csrc/mean_loss.h"
@@ -23,13 +24,17 @@ void gram_backward(int64_t, int64_t, const T*, const T*, T*, int) {
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
-template <class T>
-T mean_loss(const MeanLossArgs&, const T*) {
+void class_order(int64_t, const int64_t*, const ClassOrder&) {
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
 template <class T>
-void mean_loss_backward(const MeanLossArgs&, const T*, T, T*) {
+void mean_loss(const MeanLossArgs&, const MeanLossSums<T>&, T*) {
+  throw std::logic_error("the emulation has no CPU kernels");
+}
+
+template <class T>
+void mean_loss_backward(const MeanLossArgs&, const MeanLossSums<T>&, const MeanLossGradient<T>&) {
   throw std::logic_error("the emulation has no CPU kernels");
 }
 
@@ -82,10 +87,12 @@ template void gram<float>(int64_t, int64_t, const float*, float*, int);
 template void gram<double>(int64_t, int64_t, const double*, double*, int);
 template void gram_backward<float>(int64_t, int64_t, const float*, const float*, float*, int);
 template void gram_backward<double>(int64_t, int64_t, const double*, const double*, double*, int);
-template float mean_loss<float>(const MeanLossArgs&, const float*);
-template double mean_loss<double>(const MeanLossArgs&, const double*);
-template void mean_loss_backward<float>(const MeanLossArgs&, const float*, float, float*);
-template void mean_loss_backward<double>(const MeanLossArgs&, const double*, double, double*);
+template void mean_loss<float>(const MeanLossArgs&, const MeanLossSums<float>&, float*);
+template void mean_loss<double>(const MeanLossArgs&, const MeanLossSums<double>&, double*);
+template void mean_loss_backward<float>(const MeanLossArgs&, const MeanLossSums<float>&,
+                                        const MeanLossGradient<float>&);
+template void mean_loss_backward<double>(const MeanLossArgs&, const MeanLossSums<double>&,
+                                         const MeanLossGradient<double>&);
 template void pair_lambda<float>(const PairLambdaArgs&, float*, int);
 template void pair_lambda<double>(const PairLambdaArgs&, double*, int);
 template void pair_sums<float>(const PairSumsArgs<float>&, const PairSumsOutput<float>&, int);

@@ -115,6 +115,7 @@ def _arguments(
     positives: Tensor,
     self_index: Tensor,
     mask: Tensor | None,
+    _anchors_in_order: bool,
     pairs: str,
     exponential: bool,
     rho: list[float],

@@ -1,0 +1,48 @@
+"""Examples sorted by class: every backend reads the positives of an anchor as one range of columns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import backend
+from ..relations import Relations
+from .launch import launch
+from .library import LIBRARY, addresses, implement
+
+LIBRARY.define("class_order(Tensor labels) -> (Tensor, Tensor, Tensor)")
+
+
+def class_order(labels: Tensor) -> tuple[Tensor, Relations]:
+    """The order that sorts examples by class, and who then is positive for whom.
+
+    Args:
+        labels: [n] int64.
+
+    Returns:
+        [n] int64, where each example stood; equal labels keep their order. And the relations of the sorted examples as
+        anchors of each other.
+    """
+    if backend.choose(labels.device) not in ("cpu", "cuda"):
+        sorted_labels, order = labels.sort(stable=True)
+        place = torch.arange(len(labels), device=labels.device)
+        return order, Relations.from_labels(sorted_labels, sorted_labels, place)
+    order, positives, place = _run(labels)
+    return order, Relations(positives, place, anchors_in_order=True)
+
+
+def _class_order(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    labels = labels.contiguous()
+    n = len(labels)
+    order, positives, place = labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
+    launch("class_order", None, labels, n, *addresses(labels, order, positives, place))
+    return order, positives, place
+
+
+_run = implement("class_order", _class_order)
+
+
+@torch.library.register_fake("metrix_ext::class_order", lib=LIBRARY)
+def _fake(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    n = labels.shape[0]
+    return labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
