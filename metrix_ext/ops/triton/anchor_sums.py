@@ -54,7 +54,7 @@ def anchors_of_block(anchor_order, block, m, ANCHORS: tl.constexpr):
 @triton.jit
 def mixes_of_tile(tile, count, MIXES: tl.constexpr):
     """The mixes of a tile, past the last one the last again, and which exist."""
-    place = tl.to_tensor(tile).to(tl.int64) * MIXES + tl.arange(0, MIXES)
+    place = (tl.zeros((MIXES,), tl.int64) + tile) * MIXES + tl.arange(0, MIXES)
     return tl.minimum(place, count - 1), place < count
 
 

@@ -191,7 +191,7 @@ def product_norm_gradient(
         asked = is_member(positives, own, mask, anchors, rows[None, :], rows[None, :] < rows_end, n, PAIRS != "neg-neg")
         if tl.max(tl.max(asked.to(tl.int32), 1), 0) > 0:
             for anchor in range(block, min(block + ANCHORS, m)):
-                a = tl.to_tensor(anchor).to(tl.int64)
+                a = tl.zeros((), tl.int64) + anchor  # the interpreter counts in Python
                 is_first = is_member(positives, own, mask, a, i, i < rows_end, n, PAIRS != "neg-neg")
                 if tl.max(tl.max(is_first.to(tl.int32), 1), 0) > 0:
                     is_second = is_member(positives, own, mask, a, j, j < n, n, PAIRS == "pos-pos")
