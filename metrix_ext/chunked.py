@@ -18,8 +18,9 @@ Sums = tuple[Tensor, Tensor]
 
 # Bytes of similarities that are computed and kept whole; more are computed chunk by chunk, and again in backward.
 LARGEST_WHOLE = 512 * 2**20
-# Bytes of a chunk's matrices: similarities, lambda and the gradients of what is read.
-WORKSPACE = 64 * 2**20
+# Bytes of a chunk's matrices: similarities, lambda and the gradients of what is read. Each has more than the 32 MiB up
+# to which glibc may give memory from a heap: what one chunk leaves there is cut up, and the next does not fit.
+WORKSPACE = 160 * 2**20
 MATRICES = 4
 
 
