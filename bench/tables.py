@@ -111,8 +111,25 @@ def case_section(result: Result) -> list[str]:
     return lines
 
 
+def ahead(results: Iterable[Result]) -> list[str]:
+    """The rows that took less time than metrix_ext with the same problem."""
+    lines = []
+    for result in results:
+        own = {row.problem(): row.time for row in result.rows if row.peer == "metrix_ext"}
+        for row in result.rows:
+            ours = own.get(row.problem())
+            if row.time is not None and ours is not None and row.time < ours:
+                times = f"{number(row.time)} against {number(ours)} ms"
+                lines.append(
+                    f"- {result.case}, {problem_title(row)}: {row.peer}, {times}, {row.time / ours:.2f} of ours"
+                )
+    return lines
+
+
 def page(results: Iterable[Result]) -> str:
+    results = list(results)
     lines = ["# Results", "", "Times in ms, medians; floor: what the measured limits allow (`bench/counts.py`).", ""]
+    lines += ["## Ahead of metrix_ext", "", *(ahead(results) or ["Nothing."]), ""]
     for result in results:
         lines += case_section(result)
     return "\n".join(lines).rstrip() + "\n"

@@ -364,6 +364,15 @@ def test_page_shows_every_row() -> None:
     assert "out of memory in forward" in page and "| gram | 10.0 | 20.0 | 30.0 |" in page
 
 
+def test_page_names_who_is_ahead() -> None:
+    assert "## Ahead of metrix_ext\n\nNothing." in tables.page([a_result()])
+    result = a_result()
+    faster = [replace(row, both=2.0) if row.peer == "gram" else row for row in result.rows]
+    page = tables.page([replace(result, rows=faster)])
+    assert "- pair-sums, n = 100, 5 per class, d = 512, pos-neg" in page
+    assert "gram, 2.00 against 2.50 ms, 0.80 of ours" in page
+
+
 def test_only_what_is_between_the_markers_is_replaced() -> None:
     text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     assert report.between_markers(text, "new\n") == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -12,16 +13,19 @@ import pytest
 import torch
 from mixes_problems import CLASS_SIZES as MIXED_CLASS_SIZES
 from mixes_problems import feature_maps, random_mixes, relations
-from problems import CASES, CLASS_SIZES, RHO, make_problem
+from problems import CASES, CLASS_SIZES, RHO, WINDOWS, make_problem
 from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext import backend, native, reference
 from metrix_ext.ops import pair_lambda, pair_sums
 from metrix_ext.ops.anchor_sums import anchor_sums
+from metrix_ext.ops.class_order import class_order
+from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.mixes import Mixes
 from metrix_ext.ops.pair_sums import PAIR_SETS
+from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.relations import Relations
 
 ALL_SETS = ("clean", *PAIR_SETS)
@@ -43,7 +47,8 @@ def on(device: str, arguments: dict[str, object]) -> dict[str, object]:
             moved[name] = value.detach().to(device).requires_grad_(value.requires_grad)
         elif name == "relations":
             mask = None if value.mask is None else value.mask.to(device)
-            moved[name] = type(value)(value.positives.to(device), value.self_index.to(device), mask)
+            ranges = value.positives.to(device), value.self_index.to(device)
+            moved[name] = type(value)(*ranges, mask, value.anchors_in_order)
         else:
             moved[name] = value
     return moved
@@ -82,6 +87,10 @@ def check(problem, device: str = "cuda", dtypes=(torch.float64, torch.float32)) 
             allowed = 1e-11 if dtype == torch.float64 else 2e-5 + error(plain[name], expected)
             assert error(results[name], expected) <= allowed, f"{name}, {dtype}"
             assert torch.equal(results[name], again[name]), f"{name}, {dtype}: other bits the second time"
+        if len(problem.floats["similarity"]) == problem.floats["similarity"].shape[1]:
+            known = evaluate(on(device, problem.in_order().arguments(dtype, grad=True)))
+            for name in truth:
+                assert torch.equal(results[name], known[name]), f"{name}, {dtype}: other bits where the order is known"
 
 
 @pytest.mark.parametrize(("pairs", "rho", "layout", "masked"), CASES)
@@ -96,6 +105,13 @@ def test_values_and_gradients(pairs: str, rho: str, layout: str, masked: bool) -
 def test_several_blocks_and_strips(pairs: str, masked: bool) -> None:
     CLASS_SIZES["blocks"] = (150, *[1, 2, 7, 40] * 7)
     check(make_problem(pairs, "exp", "blocks", masked, pairs != "clean", dim=16), dtypes=[torch.float32])
+
+
+@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
+@pytest.mark.parametrize("rho", ["exp", "linear"])
+def test_windows(pairs: str, rho: str) -> None:
+    for window, renormalize in itertools.product(WINDOWS, (False, True)):
+        check(make_problem(pairs, rho, "ragged", False, renormalize).window(*window))
 
 
 @pytest.mark.parametrize("pairs", ALL_SETS)
@@ -194,6 +210,56 @@ def test_large_batch_agrees_with_double_precision_and_keeps_its_memory(pairs: st
         torch.cuda.synchronize()
         used.append(torch.cuda.memory_allocated())
     assert used[1] == used[-1]
+
+
+# ---- class_order, unit_rows, mean_loss ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 1, 100, 5000])
+def test_class_order_is_that_of_the_cpu(n: int) -> None:
+    for low, high in ((-3, 30), (-(2**62), 2**62), (7, 8)):
+        labels = torch.randint(low, high, (n,))
+        order, given = class_order(labels.cuda())
+        with mx.use_backend("cpu"):
+            expected_order, expected = class_order(labels)
+        assert torch.equal(order.cpu(), expected_order)
+        assert torch.equal(given.positives.cpu(), expected.positives)
+        assert torch.equal(given.self_index.cpu(), expected.self_index)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (130, 65), (100, 512)])
+def test_unit_rows_are_those_of_the_cpu(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    x, weights, order = torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype), torch.randperm(shape[0])
+    x[::3] *= 1e-14  # below the smallest norm
+    results = []
+    for device in ("cuda", "cpu"):
+        leaf = x.to(device).requires_grad_()
+        with mx.use_backend(device):
+            unit = unit_rows(leaf, order.to(device))
+            (unit * weights.to(device)).sum().backward()
+        results.append((unit.detach().cpu(), leaf.grad.cpu()))
+    for actual, expected in zip(*results, strict=True):
+        assert error(actual, expected) < (1e-13 if dtype == torch.float64 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("loss", ["ContrastiveLoss", "LiftedStructureLoss", "NCALoss", "MultiSimilarityLoss"])
+def test_mean_loss_is_that_of_the_cpu(loss: str, dtype: torch.dtype) -> None:
+    formula = getattr(mx.losses, loss)().formula
+    for anchors in (0, 1, 3000):
+        clean, mixed = (9 * torch.randn(anchors, 2, dtype=dtype) for _ in range(2))
+        if formula.exponential and anchors:
+            clean[0, 1] = mixed[-1, 0] = -float("inf")
+        results = []
+        for device in ("cuda", "cpu"):
+            leaves = [t.to(device).requires_grad_() for t in (clean, mixed)]
+            with mx.use_backend(device):
+                value = mean_loss(leaves[0], formula, leaves[1], 0.4)
+                value.backward()
+            results.append([value.detach().cpu(), *(leaf.grad.cpu() for leaf in leaves)])
+        for actual, expected in zip(*results, strict=True):
+            assert error(actual, expected) < (1e-12 if dtype == torch.float64 else 1e-5)
 
 
 # ---- mix_pool and anchor_sums ---------------------------------------------------------------------------------
@@ -356,7 +422,7 @@ def test_mixes_on_the_current_stream() -> None:
 
 def test_what_cannot_be_launched_is_an_exception() -> None:
     lib = native.lib()
-    problem = lib.Problem(1, 1, 0, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, *[0] * 9)
+    problem = lib.Problem(1, 1, 0, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, False, 1, *[0] * 9)
     with pytest.raises(RuntimeError, match="metrix_ext, CUDA, cudaSetDevice"):
         lib.cuda_pair_sums_f32(problem, 0, 0, 0, torch.cuda.device_count(), 0)
     torch.zeros(1, device="cuda").add_(1)  # the device still works

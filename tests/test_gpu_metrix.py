@@ -128,6 +128,36 @@ def test_does_not_wait_for_the_device(mix: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one device only")
+@pytest.mark.parametrize("mix", ["embed", "feature"])
+def test_another_device_than_the_current_one(mix: str) -> None:
+    with torch.cuda.device(0):
+        training = Training(mix, torch.device("cuda:1"))
+        loss = training.step()
+        assert loss.device.index == 1
+        assert torch.cuda.current_device() == 0
+    assert distance([loss.double(), *training.result()], exact(mix)) < 1e-4
+
+
+@pytest.mark.parametrize("pairs", ["pos-neg", "anc-neg"])
+def test_a_whole_step_is_few_kernels(native_backend: str, pairs: str) -> None:
+    """E of Eq. (10) at a batch of 100, forward and backward, besides the products of cuBLAS."""
+    if native_backend != "cuda":
+        pytest.skip("PyTorch does what surrounds the sums")
+    embeddings = torch.randn(100, 512, device=DEVICE, requires_grad=True)
+    labels, upstream = torch.arange(100, device=DEVICE) // 5, torch.ones((), device=DEVICE)
+    criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="embed", pairs=pairs)
+    criterion(embeddings, labels).backward(upstream)
+    embeddings.grad = None
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        criterion(embeddings, labels).backward(upstream)
+        torch.cuda.synchronize()
+    names = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [name for name in names if "gemm" not in name and "cutlass" not in name and "splitK" not in name]
+    assert 0 < len(kernels) <= 13, kernels
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast(dtype: torch.dtype) -> None:
     """Within the rounding of the half type of the exact result."""
