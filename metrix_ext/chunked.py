@@ -16,8 +16,9 @@ from .relations import Relations
 
 Sums = tuple[Tensor, Tensor]
 
-# Bytes of similarities that are computed and kept whole; more are computed chunk by chunk, and again in backward.
-LARGEST_WHOLE = 512 * 2**20
+# Bytes of similarities that are computed and kept whole, 16,384 examples in float32 (8,192 where pairs of examples have
+# matrices, too); more are computed chunk by chunk, and again in backward: less memory, twice to three times the time.
+LARGEST_WHOLE = 2**30
 # Bytes of a chunk's matrices: similarities, lambda and the gradients of what is read. Each has more than the 32 MiB up
 # to which glibc may give memory from a heap: what one chunk leaves there is cut up, and the next does not fit.
 WORKSPACE = 160 * 2**20
