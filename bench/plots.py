@@ -20,7 +20,7 @@ def scaling_plots(folder: Path, result: Result) -> list[Path]:
     from matplotlib import pyplot
 
     written = []
-    for name, label, value in (("time", "ms, forward and backward", "time"), ("memory", "MiB extra", "memory_mib")):
+    for name, ylabel, value in (("time", "ms, forward and backward", "time"), ("memory", "MiB extra", "memory_mib")):
         sets = list(dict.fromkeys(row.pairs for row in result.rows))
         figure, axes = pyplot.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
         for axis, pairs in zip(axes[0], sets, strict=True):
@@ -32,10 +32,13 @@ def scaling_plots(folder: Path, result: Result) -> list[Path]:
             axis.set(xscale="log", yscale="log", title=pairs, xlabel="n")
             axis.set_xscale("log", base=2)
             axis.grid(alpha=0.3)
-        axes[0][0].set_ylabel(label)
-        axes[0][0].legend(fontsize=8)
+        axes[0][0].set_ylabel(ylabel)
         figure.suptitle(str(result.environment["device"]), fontsize=10)
-        figure.tight_layout()
+        figure.tight_layout(rect=(0, 0, 0.87, 1))
+        handles = {
+            label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), loc="center right", fontsize=8)
         written.append(folder / f"{name}.png")
         figure.savefig(written[-1], dpi=110)
         pyplot.close(figure)

@@ -344,7 +344,7 @@ def test_backward_recomputes_on_the_backend_of_forward(monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize(("pairs", "n"), [(None, 20_000), ("anc-neg", 20_000), ("pos-neg", 10_000)])
 def test_peak_memory(pairs: str | None, n: int) -> None:
-    """One matrix of similarities would be 1.5 GiB, or 380 MiB, of several. A process of its own has a peak of its own."""
+    """One matrix of similarities would be 1.5 GiB, or 380 MiB, of several. A process of its own has its own peak."""
     program = f"""
         import resource, torch, metrix_ext as mx
         from functools import partial
