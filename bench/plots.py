@@ -7,9 +7,11 @@ from pathlib import Path
 from .results import Result
 from .rows import OK
 
+TIME, MEMORY = "time.png", "memory.png"
+
 
 def scaling_plots(folder: Path, result: Result) -> list[Path]:
-    """Writes time.png and memory.png.
+    """Writes TIME and MEMORY.
 
     Raises:
         ImportError: there is no matplotlib.
@@ -20,7 +22,7 @@ def scaling_plots(folder: Path, result: Result) -> list[Path]:
     from matplotlib import pyplot
 
     written = []
-    for name, ylabel, value in (("time", "ms, forward and backward", "time"), ("memory", "MiB extra", "memory_mib")):
+    for name, ylabel, value in ((TIME, "ms, forward and backward", "time"), (MEMORY, "MiB extra", "memory_mib")):
         sets = list(dict.fromkeys(row.pairs for row in result.rows))
         figure, axes = pyplot.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), sharey=True, squeeze=False)
         for axis, pairs in zip(axes[0], sets, strict=True):
@@ -39,7 +41,7 @@ def scaling_plots(folder: Path, result: Result) -> list[Path]:
             label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(handles.values(), handles.keys(), loc="center right", fontsize=8)
-        written.append(folder / f"{name}.png")
+        written.append(folder / name)
         figure.savefig(written[-1], dpi=110)
         pyplot.close(figure)
     return written

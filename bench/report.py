@@ -65,7 +65,9 @@ def _device(folder: str, cases: Mapping[str, Result], rows: Sequence[Row]) -> li
         own = of_problem["metrix_ext"].time if "metrix_ext" in of_problem else None
         body.append([_title(first), *(_cell(of_problem.get(peer), own) for peer in peers)])
     link = f"[All of it](bench/results/{folder}/results.md)."
-    return [f"{where}. {link}", "", *tables.table(body), ""]
+    plot = f"bench/results/{folder}/{plots.TIME}"
+    picture = [f"![Time against n]({plot})", ""] if (ROOT / plot).exists() else []
+    return [f"{where}. {link}", "", *tables.table(body), "", *picture]
 
 
 def _title(row: Row) -> str:
