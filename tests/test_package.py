@@ -124,7 +124,7 @@ def test_the_same_object_runs_under_the_cpu_build_of_torch(tmp_path: Path) -> No
     done = run([str(python), "-c", SMOKE], cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert "+cpu" in done.stdout
-    tests = ["tests/test_ops.py", "tests/test_losses.py"]
+    tests = ["tests/test_batch_ops.py", "tests/test_ops.py", "tests/test_losses.py"]
     done = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
