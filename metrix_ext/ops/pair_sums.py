@@ -199,11 +199,12 @@ def _problem(
     first_row: int,
 ) -> tuple[Any, list[Tensor | None]]:
     """The native argument struct, and the tensors that it points into: contiguous, but for self_similarity."""
+    before, after = (similarity, lam, gram, sqnorm), (self_sqnorm, positives, self_index, mask)
     tensors = [
-        None if t is None or t is self_similarity else t.contiguous()
-        for t in (similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask)
+        *(None if t is None else t.contiguous() for t in before),
+        self_similarity,
+        *(None if t is None else t.contiguous() for t in after),
     ]
-    tensors[4] = self_similarity
     problem = native.lib().Problem(
         similarity.shape[0],
         similarity.shape[1],
