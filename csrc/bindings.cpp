@@ -116,6 +116,18 @@ metrix::PairSumsGradient<T> sums_gradient(const Problem& p, Address sums, Addres
           row_zero<T>(p, gram),   pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
 }
 
+// That of the clean sums of the same anchors, added to the gradient of the similarities that the mixed ones gave.
+template <class T>
+metrix::PairSumsGradient<T> clean_gradient(Address sums, Address rest, Address grad_sums, Address similarity) {
+  metrix::PairSumsGradient<T> gradient{};
+  gradient.sums = pointer<const T>(sums);
+  gradient.rest = pointer<const T>(rest);
+  gradient.grad_sums = pointer<const T>(grad_sums);
+  gradient.similarity = pointer<T>(similarity);
+  gradient.adds = true;
+  return gradient;
+}
+
 struct MixList {
   int64_t count, examples;
   Address first, second, lambda, begin, uses;
@@ -220,19 +232,25 @@ void bind_cpu(py::module_& m, const std::string& suffix) {
                                        pointer<const T>(norm), pointer<const T>(grad_unit), pointer<T>(grad_x),
                                        threads);
   });
-  m.def(("pair_sums_" + suffix).c_str(), [](const Problem& problem, Address sums, Address rest, int threads) {
-    const auto args = sums_args<T>(problem);
-    py::gil_scoped_release release;
-    metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
-  });
+  m.def(("pair_sums_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address clean, Address clean_rest, int threads) {
+          const auto args = sums_args<T>(problem);
+          py::gil_scoped_release release;
+          metrix::cpu::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, threads);
+          if (clean != 0) metrix::cpu::pair_sums<T>(args.clean(), {pointer<T>(clean), pointer<T>(clean_rest)}, threads);
+        });
   m.def(("pair_sums_backward_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
-           Address sqnorm, Address self_similarity, Address self_sqnorm, int threads) {
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address clean, Address clean_rest,
+           Address grad_clean, Address similarity, Address gram, Address sqnorm, Address self_similarity,
+           Address self_sqnorm, int threads) {
           const auto args = sums_args<T>(problem);
           const auto gradient =
               sums_gradient<T>(problem, sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
           py::gil_scoped_release release;
           metrix::cpu::pair_sums_backward<T>(args, gradient, threads);
+          if (clean != 0)
+            metrix::cpu::pair_sums_backward<T>(args.clean(),
+                                               clean_gradient<T>(clean, clean_rest, grad_clean, similarity), threads);
         });
   m.def(("mix_pool_" + suffix).c_str(), [](const MixPool& pool, int element, Address features, Address averages,
                                            Address pooled, Address argmax, int threads) {
@@ -309,25 +327,32 @@ void bind_cuda(py::module_& m, const std::string& suffix) {
         });
   m.def(("cuda_pair_sums_workspace_" + suffix).c_str(),
         [](const Problem& problem) { return metrix::cuda::pair_sums_workspace(sums_args<T>(problem)); });
-  m.def(("cuda_pair_sums_" + suffix).c_str(),
-        [](const Problem& problem, Address sums, Address rest, Address workspace, int device, Address stream) {
-          const auto args = sums_args<T>(problem);
-          py::gil_scoped_release release;
-          metrix::cuda::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, pointer<void>(workspace), device,
-                                     pointer<void>(stream));
-        });
+  m.def(("cuda_pair_sums_" + suffix).c_str(), [](const Problem& problem, Address sums, Address rest, Address clean,
+                                                 Address clean_rest, Address workspace, int device, Address stream) {
+    const auto args = sums_args<T>(problem);
+    py::gil_scoped_release release;
+    metrix::cuda::pair_sums<T>(args, {pointer<T>(sums), pointer<T>(rest)}, pointer<void>(workspace), device,
+                               pointer<void>(stream));
+    if (clean != 0)
+      metrix::cuda::pair_sums<T>(args.clean(), {pointer<T>(clean), pointer<T>(clean_rest)}, pointer<void>(workspace),
+                                 device, pointer<void>(stream));
+  });
   m.def(("cuda_pair_sums_backward_workspace_" + suffix).c_str(),
         [](const Problem& problem) { return metrix::cuda::pair_sums_backward_workspace(sums_args<T>(problem)); });
-  m.def(
-      ("cuda_pair_sums_backward_" + suffix).c_str(),
-      [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address similarity, Address gram,
-         Address sqnorm, Address self_similarity, Address self_sqnorm, Address workspace, int device, Address stream) {
-        const auto args = sums_args<T>(problem);
-        const auto gradient =
-            sums_gradient<T>(problem, sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
-        py::gil_scoped_release release;
-        metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
-      });
+  m.def(("cuda_pair_sums_backward_" + suffix).c_str(),
+        [](const Problem& problem, Address sums, Address rest, Address grad_sums, Address clean, Address clean_rest,
+           Address grad_clean, Address similarity, Address gram, Address sqnorm, Address self_similarity,
+           Address self_sqnorm, Address workspace, int device, Address stream) {
+          const auto args = sums_args<T>(problem);
+          const auto gradient =
+              sums_gradient<T>(problem, sums, rest, grad_sums, similarity, gram, sqnorm, self_similarity, self_sqnorm);
+          py::gil_scoped_release release;
+          metrix::cuda::pair_sums_backward<T>(args, gradient, pointer<void>(workspace), device, pointer<void>(stream));
+          if (clean != 0)
+            metrix::cuda::pair_sums_backward<T>(args.clean(),
+                                                clean_gradient<T>(clean, clean_rest, grad_clean, similarity),
+                                                pointer<void>(workspace), device, pointer<void>(stream));
+        });
   m.def(("cuda_mix_pool_" + suffix).c_str(), [](const MixPool& pool, int element, Address features, Address averages,
                                                 Address pooled, Address argmax, int device, Address stream) {
     py::gil_scoped_release release;

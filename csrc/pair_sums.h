@@ -49,6 +49,14 @@ struct PairSumsArgs {
   const int8_t* mask;        // [m, n] 1 positive, -1 negative, 0 neither; or null: then the ranges hold
   bool anchors_in_order;     // anchor a is example a, and there is no mask: the range of a class is also that of its
                              // anchors
+
+  // The clean sums of the same anchors.
+  PairSumsArgs clean() const {
+    PairSumsArgs args = *this;
+    args.pairs = Pairs::kClean;
+    args.renormalize = false;
+    return args;
+  }
 };
 
 // Every element is written.
@@ -71,6 +79,7 @@ struct PairSumsGradient {
   T* sqnorm;
   T* self_similarity;  // strided as the argument; as that it may be the diagonal of similarity
   T* self_sqnorm;
+  bool adds = false;  // clean only: to what similarity has
 };
 
 namespace cpu {

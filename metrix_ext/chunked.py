@@ -14,7 +14,7 @@ from .backend import requested, use_backend
 from .batch import Batch, inner_products
 from .relations import Relations
 
-Sums = tuple[Tensor, Tensor]
+Sums = tuple[Tensor, ...]  # whatever there is of every anchor
 
 # Bytes of similarities that are computed and kept whole, 16,384 examples in float32 (8,192 where pairs of examples have
 # matrices, too); more are computed chunk by chunk, and again in backward: less memory, twice to three times the time.
@@ -29,11 +29,11 @@ def sums_of_anchors(batch: Batch, sums_of_rows: Callable[[Tensor, Relations, sli
     """sums_of_rows of all anchors, in chunks of them where the similarities are large.
 
     Args:
-        sums_of_rows: gives the sums [c, 2] and the numbers of terms that are not 0 [c, 2] of some anchors from their
+        sums_of_rows: gives sums, and the numbers of terms that are not 0, each [c, 2], of some anchors from their
             similarities [c, n], their relations and the slice of the anchors that they are. Must not draw at random.
 
     Returns:
-        Both [m, 2].
+        The same of all anchors, [m, 2].
     """
     if not is_large(batch):
         return sums_of_rows(batch.similarity, batch.relations, slice(None))
@@ -64,7 +64,7 @@ def sums_of_windows(batch: Batch, sums_of_window: Callable[[Tensor, Relations, s
             the anchors are examples, they are these. A class that is larger than a chunk is one of its own.
 
     Returns:
-        Both [m, 2].
+        The same of all anchors, [m, 2].
     """
     anchors, relations, order = batch.anchors, batch.relations, None
     if not batch.anchors_are_examples:
@@ -72,11 +72,11 @@ def sums_of_windows(batch: Batch, sums_of_window: Callable[[Tensor, Relations, s
         anchors, relations = anchors.index_select(0, order), relations.of_rows(order)
     sizes, windows = _whole_classes(relations.positives, max(1, WORKSPACE // (MATRICES * _bytes_of_row(batch))))
     of_chunks = map(Relations, relations.positives.split(sizes), relations.self_index.split(sizes))
-    sums, nonzero = _sums_of_chunks(batch, anchors.split(sizes), of_chunks, windows, sums_of_window)
+    sums = _sums_of_chunks(batch, anchors.split(sizes), of_chunks, windows, sums_of_window)
     if order is None:
-        return sums, nonzero
+        return sums
     place = order.argsort()
-    return sums.index_select(0, place), nonzero.index_select(0, place)
+    return tuple(of_anchors.index_select(0, place) for of_anchors in sums)
 
 
 def _whole_classes(positives: Tensor, size: int) -> tuple[list[int], list[slice]]:
@@ -121,5 +121,4 @@ def _sums_of_chunks(
         checkpoint(sums_of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False)
         for chunk in zip(anchors, relations, slices, strict=True)
     ]
-    sums, nonzero = zip(*chunks, strict=True)
-    return torch.cat(sums), torch.cat(nonzero)
+    return tuple(torch.cat(of_chunks) for of_chunks in zip(*chunks, strict=True))

@@ -16,6 +16,7 @@ from .chunked import sums_of_anchors
 from .formula import AnchorSums, Formula, Rho, Sigma, mean
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
+from .pairs import counted
 
 LOG1P = Sigma("log1p")
 
@@ -81,9 +82,9 @@ class TableLoss(nn.Module):
         return self.combine(self.clean_sums(batch))
 
     def clean_sums(self, batch: Batch) -> AnchorSums:
-        rho, relations = self.formula.rho, batch.relations
+        rho = self.formula.rho
         sums, nonzero = sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho))
-        return AnchorSums(sums, lambda: torch.stack(relations.sizes(len(batch.examples)), 1), nonzero)
+        return counted(batch, "clean", sums, nonzero)
 
     def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:
         """Eq. (10): from the sums of every anchor to the loss, plus strength times that of the mixed sums."""

@@ -15,7 +15,7 @@ from .formula import AnchorSums
 from .heads import PoolingHead
 from .losses import TableLoss
 from .mixing import mix_embeddings, mix_encoded, mix_projections
-from .pairs import Lambda, check_lambda, check_pairs, count_terms, fixed_lambda, sample_lambda, with_anchor
+from .pairs import Lambda, check_lambda, check_pairs, counted, fixed_lambda, sample_lambda, with_anchor
 
 MIXES = ("input", "feature", "embed")
 STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2
@@ -114,12 +114,18 @@ class Metrix(nn.Module):
             TypeError, ValueError: an argument is missing or not as above.
         """
         batch = self.loss.batch(embeddings, labels, indices_tuple)
-        clean = self.loss.clean_sums(batch)
         mix, pairs = _draw(self.mix), _draw(self.pairs)
-        if self.strength[pairs] == 0.0:
-            return self.loss.combine(clean)
-        mixed = self._mixed_sums(batch, mix, pairs, None, source, encode, seed)
-        return self.loss.combine(clean, mixed, self.strength[pairs])
+        strength = self.strength[pairs]
+        if strength == 0.0:
+            return self.loss.clean(batch)
+        if mix == "embed" and self.hard_negatives[mix] is None:  # the same similarities serve both
+            lambdas = self._lambda(batch, pairs, None, seed)
+            sums = mix_embeddings(batch, self.loss.formula.rho, pairs, lambdas, self.renormalize, with_clean=True)
+            mixed, clean = counted(batch, pairs, *sums[:2]), counted(batch, "clean", *sums[2:])
+        else:
+            clean = self.loss.clean_sums(batch)
+            mixed = self._mixed_sums(batch, mix, pairs, None, source, encode, seed)
+        return self.loss.combine(clean, mixed, strength)
 
     def mixed_loss(
         self,
@@ -173,7 +179,7 @@ class Metrix(nn.Module):
                 sums, nonzero = mix_features(batch, rho, pairs, lambdas, x, encoder, self.workspace)
             else:
                 sums, nonzero = mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
-        return AnchorSums(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
+        return counted(batch, pairs, sums, nonzero)
 
     def _lambda(self, batch: Batch, pairs: str, lam: float | Tensor | None, seed: int | None) -> Lambda:
         given = self.lam if lam is None else lam

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,31 +27,43 @@ from .reference import log_sum
 from .relations import Relations
 from .used_pairs import used_pairs
 
-Sums = tuple[Tensor, Tensor]
+Sums = tuple[Tensor, ...]  # and how many terms are not 0, [m, 2] each
 
 
-def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool) -> Sums:
-    """Embedding mixup: v = mix(f(x), f(x'))."""
+def mix_embeddings(
+    batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool, with_clean: bool = False
+) -> Sums:
+    """Embedding mixup: v = mix(f(x), f(x')).
+
+    Returns:
+        Both [m, 2], and with_clean those of the clean sums, from the same similarities.
+    """
     anchors, examples = batch.anchors, batch.examples
+    take = partial(pair_sums, with_clean=with_clean)
     if with_anchor(pairs):
         if batch.anchors_are_examples and not is_large(batch):
             gram = batch.similarity if renormalize else None
-            return pair_sums(batch.similarity, batch.relations, rho, pairs, lam.values, gram)
+            return take(batch.similarity, batch.relations, rho, pairs, lam.values, gram)
         own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
         norms = (examples * examples).sum(1) if renormalize else None
 
         def sums_of_rows(similarity: Tensor, relations: Relations, rows: slice) -> Sums:
             weights = lam.of_rows(rows)
             if not renormalize:
-                return pair_sums(similarity, relations, rho, pairs, weights, self_similarity=own[rows])
-            return pair_sums(similarity, relations, rho, pairs, weights, similarity, norms, own[rows], own[rows])
+                return take(similarity, relations, rho, pairs, weights, self_similarity=own[rows])
+            return take(similarity, relations, rho, pairs, weights, similarity, norms, own[rows], own[rows])
 
         return sums_of_anchors(batch, sums_of_rows)
     if lam.is_number and not renormalize:
         values = lam.values
-        if factorises(rho, pairs, values, renormalize):
-            return sums_of_anchors(batch, lambda s, relations, _: factorised_sums(s, relations, rho, values))
-        return sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho, pairs, values))
+        if not factorises(rho, pairs, values, renormalize):
+            return sums_of_anchors(batch, lambda s, relations, _: take(s, relations, rho, pairs, values))
+
+        def factorised(similarity: Tensor, relations: Relations, _: slice) -> Sums:
+            mixed = factorised_sums(similarity, relations, rho, values)
+            return (*mixed, *pair_sums(similarity, relations, rho)) if with_clean else mixed
+
+        return sums_of_anchors(batch, factorised)
 
     def sums_of(
         similarity: Tensor,
@@ -63,7 +76,7 @@ def mix_embeddings(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, 
         gram = None
         if renormalize:  # anchors that are examples are the firsts of their pairs
             gram = similarity if batch.anchors_are_examples else inner_products(firsts, examples)
-        return pair_sums(similarity, relations, rho, pairs, weights, gram, norms, first_row=first_row)
+        return take(similarity, relations, rho, pairs, weights, gram, norms, first_row=first_row)
 
     if pairs == "neg-neg" or not needs_windows(batch):
         return sums_of(batch.similarity, batch.relations, examples, lam.values)

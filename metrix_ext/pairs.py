@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
+from .formula import AnchorSums
 from .ops.pair_lambda import pair_lambda
 from .ops.pair_sums import PAIR_SETS
 from .relations import Relations
@@ -25,10 +26,11 @@ def unordered(pairs: str) -> bool:
 
 
 def count_terms(pairs: str, relations: Relations, examples: int) -> Tensor:
-    """Number of mixed examples in the positive and in the negative sum of every anchor, [m, 2] int64."""
+    """Number of terms in the positive and in the negative sum of every anchor, [m, 2] int64; pairs may be "clean"."""
     positives, negatives = relations.sizes(examples)
     none = torch.zeros_like(positives)
     both = {
+        "clean": (positives, negatives),
         "pos-neg": (positives * negatives, positives * negatives),
         "anc-neg": (negatives, negatives),
         "anc-pos": (positives, none),
@@ -36,6 +38,11 @@ def count_terms(pairs: str, relations: Relations, examples: int) -> Tensor:
         "neg-neg": (none, negatives * (negatives - 1) // 2),
     }
     return torch.stack(both[pairs], dim=1)
+
+
+def counted(batch: Batch, pairs: str, sums: Tensor, nonzero: Tensor) -> AnchorSums:
+    """The sums of every anchor of a batch, with the numbers of their terms."""
+    return AnchorSums(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
 
 
 @dataclass(frozen=True)

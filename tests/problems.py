@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrix_ext.formula import Rho
-from metrix_ext.ops.pair_sums import PAIR_SETS
+from metrix_ext.ops.pair_sums import PAIR_SETS, pair_sums
 from metrix_ext.relations import Relations
 
 RHO = {
@@ -114,3 +114,37 @@ def make_problem(
             if renormalize:
                 floats["self_sqnorm"] = (own * own).sum(1)
     return Problem(floats, relations, RHO[rho], pairs)
+
+
+def on(device: str | torch.device, arguments: dict[str, object]) -> dict[str, object]:
+    """The arguments of pair_sums on a device, as leaves."""
+    moved = {}
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.detach().to(device).requires_grad_(value.requires_grad)
+        elif name == "relations":
+            mask = None if value.mask is None else value.mask.to(device)
+            ranges = value.positives.to(device), value.self_index.to(device)
+            moved[name] = type(value)(*ranges, mask, value.anchors_in_order)
+        else:
+            moved[name] = value
+    return moved
+
+
+def check_with_clean(problem: Problem, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu") -> None:
+    """pair_sums with_clean: the bits of two calls, and the gradient of either sums or of both."""
+    for used in ((0,), (2,), (0, 2)):
+        together, apart = (on(device, problem.arguments(dtype, grad=True)) for _ in range(2))
+        sums = pair_sums(**together, with_clean=True)
+        separate = [*pair_sums(**apart), *pair_sums(*(apart[name] for name in ("similarity", "relations", "rho")))]
+        for given, right in zip(sums, separate, strict=True):
+            assert given.equal(right)
+        for made in (sums, separate):
+            finite = [torch.where(made[k].detach().isfinite(), made[k], torch.zeros_like(made[k])) for k in used]
+            sum((k + 1) * s.square().sum() for k, s in enumerate(finite)).backward()
+        for name, leaf in apart.items():
+            if isinstance(leaf, Tensor) and leaf.grad is not None:
+                tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+                torch.testing.assert_close(
+                    together[name].grad, leaf.grad, rtol=tolerance, atol=tolerance * float(leaf.grad.norm())
+                )

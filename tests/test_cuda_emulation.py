@@ -13,7 +13,7 @@ import pytest
 import torch
 from cuda_emulation import emulated
 from cuda_emulation.emulated import tiny_blocks
-from problems import CASES, CLASS_SIZES, WINDOWS, make_problem
+from problems import CASES, CLASS_SIZES, WINDOWS, check_with_clean, make_problem
 from torch import Tensor
 
 from metrix_ext import reference
@@ -96,6 +96,14 @@ def test_windows(device: emulated.Device, pairs: str, rho: str) -> None:
     check(device, make_problem(pairs, rho, "ragged", scalar_lambda=True).window(5, 9))
     check(device, make_problem(pairs, rho, "many").window(37, 45), [torch.float32])
     check(device, make_problem(pairs, rho, "many").window(0, 40), [torch.float32])
+
+
+@tiny_blocks
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+def test_with_clean(device: emulated.Device, pairs: str) -> None:
+    for rho, proxies in itertools.product(("exp", "linear"), (False, True)):
+        check_with_clean(make_problem(pairs, rho, "many", proxies=proxies))
+    check_with_clean(make_problem(pairs, "exp", "tail", masked=True), torch.float32)
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)

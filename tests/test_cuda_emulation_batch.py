@@ -109,7 +109,7 @@ def test_launches_of_a_whole_step(device: emulated.Device, monkeypatch: pytest.M
         error = criterion(embeddings, labels)
         error.backward(torch.ones(()))
     ours.names.remove("ones")
-    # The seed of lambda; the clean and the mixed gradient of the inner products, and its two halves.
-    assert sorted(ours.names) == (["add", "add", "randint"] if mixed else ["add"])
+    # The seed of lambda; the two halves of the gradient of the inner products.
+    assert sorted(ours.names) == (["add", "randint"] if mixed else ["add"])
     assert device.launches() - before == (10 if mixed else 7)
     assert ours.products == 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 from mixes_problems import CLASS_SIZES as MIXED_CLASS_SIZES
 from mixes_problems import feature_maps, random_mixes, relations
-from problems import CASES, CLASS_SIZES, RHO, WINDOWS, make_problem
+from problems import CASES, CLASS_SIZES, RHO, WINDOWS, check_with_clean, make_problem, on
 from torch import Tensor
 
 import metrix_ext as mx
@@ -37,21 +37,6 @@ pytestmark = pytest.mark.skipif(backend.why_not("cuda") is not None, reason=str(
 def cuda_backend():
     with mx.use_backend("cuda"):
         yield
-
-
-def on(device: str, arguments: dict[str, object]) -> dict[str, object]:
-    """The arguments of pair_sums on a device, as leaves."""
-    moved = {}
-    for name, value in arguments.items():
-        if isinstance(value, Tensor):
-            moved[name] = value.detach().to(device).requires_grad_(value.requires_grad)
-        elif name == "relations":
-            mask = None if value.mask is None else value.mask.to(device)
-            ranges = value.positives.to(device), value.self_index.to(device)
-            moved[name] = type(value)(*ranges, mask, value.anchors_in_order)
-        else:
-            moved[name] = value
-    return moved
 
 
 def evaluate(arguments: dict[str, object], function=pair_sums) -> dict[str, Tensor]:
@@ -112,6 +97,12 @@ def test_several_blocks_and_strips(pairs: str, masked: bool) -> None:
 def test_windows(pairs: str, rho: str) -> None:
     for window, renormalize in itertools.product(WINDOWS, (False, True)):
         check(make_problem(pairs, rho, "ragged", False, renormalize).window(*window))
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+def test_with_clean(pairs: str) -> None:
+    for rho, masked, proxies in itertools.product(("exp", "linear"), (False, True), (False, True)):
+        check_with_clean(make_problem(pairs, rho, "wide", masked, proxies=proxies), device="cuda")
 
 
 @pytest.mark.parametrize("pairs", ALL_SETS)

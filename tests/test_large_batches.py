@@ -178,6 +178,22 @@ def test_mixed_loss_in_chunks(
         torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(("pairs", "renormalize"), [*MIXED, *WITHIN])
+def test_clean_and_mixed_sums_read_the_same_similarities(
+    pairs: str, renormalize: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks both are reduced from one product of matrices forward, and one in backward."""
+    if reason := mx.backend.why_not("cpu"):
+        pytest.skip(reason)
+    criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="embed", pairs=pairs, renormalize=renormalize)
+    in_chunks_of(100, monkeypatch, len(LABELS))
+    products = []
+    inner_products = chunked.inner_products
+    monkeypatch.setattr(chunked, "inner_products", lambda x, y: products.append(x) or inner_products(x, y))
+    criterion(embeddings(), LABELS, seed=3).backward()
+    assert len(products) == 2
+
+
 def recorded_windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """First and one past the last example of each window that mixing asks sums of."""
     windows = []
@@ -308,7 +324,7 @@ def test_opcheck_of_a_window(pairs: str) -> None:
     relations, rho = arguments["relations"], arguments["rho"]
     tensors = arguments["similarity"], relations.positives, relations.self_index, None, False
     optional = *(arguments[name] for name in ("lam", "gram", "sqnorm")), None, None
-    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5))
+    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5, True))
 
 
 def test_bad_windows_are_named(backend: str) -> None:

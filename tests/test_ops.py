@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_oracle import philox4x32
-from problems import CASES, CLASS_SIZES, RHO, make_problem
+from problems import CASES, CLASS_SIZES, RHO, check_with_clean, make_problem
 from scipy.special import betaincinv
 from torch import Tensor
 
@@ -128,8 +128,23 @@ def test_opcheck(pairs: str) -> None:
     tensors = arguments["similarity"], relations.positives, relations.self_index, None
     torch.library.opcheck(
         torch.ops.metrix_ext.pair_sums,
-        (*tensors, True, pairs, True, flat, *optional, 0),
+        (*tensors, True, pairs, True, flat, *optional, 0, pairs != "clean"),
     )
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("rho", list(RHO))
+def test_with_clean(backend: str, pairs: str, rho: str) -> None:
+    for masked, renormalize, proxies in itertools.product((False, True), repeat=3):
+        check_with_clean(make_problem(pairs, rho, "ragged", masked, renormalize, proxies=proxies))
+    check_with_clean(make_problem(pairs, rho, "empty"))
+    if pairs in ("pos-neg", "pos-pos") and backend != "reference":
+        check_with_clean(make_problem(pairs, rho).window(5, 9))
+
+
+def test_with_clean_is_of_mixed_sums() -> None:
+    with pytest.raises(ValueError, match="with_clean: got True, expected False with pairs='clean'"):
+        pair_sums(**make_problem("clean").arguments(), with_clean=True)
 
 
 @pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from problems import CLASS_SIZES, check_with_clean, make_problem
 from torch import Tensor
 
 import metrix_ext as mx
@@ -221,6 +222,13 @@ def test_more_columns_than_a_tile(
     monkeypatch.setattr(launches, "ROW_TILE", (2, 4))
     labels = sorted(min(k % 7, 3) for k in range(19))
     assert_right(problem(labels, "exponential", pairs, renormalize, anchors=3))
+
+
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("rho", ["exp", pytest.param("linear", marks=pytest.mark.slow)])
+def test_with_clean(pairs: str, rho: str) -> None:
+    CLASS_SIZES["few"] = 2, 1, 3
+    check_with_clean(make_problem(pairs, rho, "few"), device=DEVICE)
 
 
 def test_real_tiles() -> None:

@@ -459,7 +459,7 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
   const int64_t sqnorm_slabs = !norms ? 0 : second_walk ? std::min(n, kSlabs) : slabs;
   std::vector<T> sqnorm(sqnorm_slabs * n, T(0));
 
-  std::fill(gradient.similarity, gradient.similarity + m * n, T(0));
+  if (!gradient.adds) std::fill(gradient.similarity, gradient.similarity + m * n, T(0));
   if (set.mixed && set.with_anchor)
     for (int64_t a = 0; a < m; ++a) gradient.self_similarity[a * args.self_stride] = T(0);
   if (norms) {

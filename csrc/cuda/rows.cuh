@@ -96,7 +96,8 @@ __global__ void __launch_bounds__(kRowThreads)
       second = ds * term.mix.second;
       own += ds * term.mix.first;
     }
-    gradient.similarity[anchor * args.examples + column] = second;
+    T* const to = gradient.similarity + anchor * args.examples + column;
+    *to = gradient.adds ? *to + second : second;
     if (moments != nullptr) moments[anchor * args.examples + column] = moment;
   }
   if (args.pairs == Pairs::kClean) return;

@@ -72,7 +72,7 @@ def register_autograd(
             raise RuntimeError(
                 f"metrix_ext::{name} has no second derivative (create_graph=True); use_backend('reference') has one"
             )
-        if grads[0] is None:  # only the first output of an op has a gradient
+        if all(grad is None for grad in grads):
             return (None,) * len(ctx.needs_input_grad)
         return backward(ctx, *grads)
 

@@ -12,7 +12,7 @@ and with m = ds * s of a term the gradients are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from .. import backend, native, reference
 from ..formula import Rho, flat
 from ..relations import Relations
 from . import cuda
-from .library import LIBRARY, implement, kernel, register_autograd
+from .library import LIBRARY, addresses, implement, kernel, register_autograd
 
 PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
@@ -31,9 +31,11 @@ _ARGUMENTS = (
     "bool exponential, float[] rho, "
     "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm, SymInt first_row"
 )
-LIBRARY.define(f"pair_sums({_ARGUMENTS}) -> (Tensor, Tensor)")
+# The sums and what rounding took from them; the same of the clean sums, or nothing.
+LIBRARY.define(f"pair_sums({_ARGUMENTS}, bool with_clean) -> (Tensor, Tensor, Tensor, Tensor)")
 LIBRARY.define(
-    f"pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, {_ARGUMENTS})"
+    "pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, "
+    f"Tensor grad_clean, Tensor clean, Tensor clean_rest, {_ARGUMENTS})"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -49,7 +51,8 @@ def pair_sums(
     self_similarity: Tensor | None = None,
     self_sqnorm: Tensor | None = None,
     first_row: int = 0,
-) -> tuple[Tensor, Tensor]:
+    with_clean: bool = False,
+) -> tuple[Tensor, ...]:
     """Both sums of every anchor: over P(a) and N(a) if ``pairs`` is "clean", over V(a) of a set of pairs otherwise.
 
     Examples (columns) are sorted by class. Sets within the examples ("pos-neg", "pos-pos", "neg-neg") read ``lam``
@@ -71,10 +74,12 @@ def pair_sums(
             diagonal of similarity, for anchors that are the examples.
         self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram, likewise.
         first_row: the example of the first row of a window; 0 otherwise.
+        with_clean: with a set of pairs, give the clean sums, too: one gradient of the similarities serves both.
 
     Returns:
         sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
-        nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). float32 or float64.
+        nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). float32 or float64. And
+        with_clean these two of the clean sums.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -84,12 +89,15 @@ def pair_sums(
     floats = lam, gram, sqnorm, self_similarity, self_sqnorm
     inputs: list[Any] = [*(None if t is None else t.to(dtype) for t in floats), first_row]
     _check(similarity, relations, pairs, *inputs)
+    if with_clean and pairs == "clean":
+        raise ValueError("with_clean: got True, expected False with pairs='clean'")
     if inputs[0] is not None:
         inputs[0] = inputs[0].detach()
     similarity = similarity.to(dtype)
     if backend.choose(similarity.device) == "reference":
-        return reference.pair_sums(similarity, relations, rho, pairs, *inputs)
-    sums, rest = _differentiable(
+        mixed = reference.pair_sums(similarity, relations, rho, pairs, *inputs)
+        return (*mixed, *reference.pair_sums(similarity, relations, rho)) if with_clean else mixed
+    sums, rest, clean, clean_rest = _differentiable(
         similarity,
         relations.positives,
         relations.self_index,
@@ -98,8 +106,9 @@ def pair_sums(
         pairs,
         *flat(rho),
         *inputs,
+        with_clean,
     )
-    return sums, rest.detach()
+    return (sums, rest.detach(), clean, clean_rest.detach()) if with_clean else (sums, rest.detach())
 
 
 def _compute_dtype(similarity: Tensor) -> torch.dtype:
@@ -222,15 +231,15 @@ def _problem(
     return problem, tensors
 
 
-def _launch_cpu(name: str, similarity: Tensor, problem: Any, *addresses: int) -> None:
-    kernel(name, similarity.dtype)(problem, *addresses, torch.get_num_threads())
+def _launch_cpu(name: str, similarity: Tensor, problem: Any, *outputs: int) -> None:
+    kernel(name, similarity.dtype)(problem, *outputs, torch.get_num_threads())
 
 
 def _native(device: torch.device) -> Callable[..., None]:
     return cuda.launch_sums if device.type == "cuda" else _launch_cpu
 
 
-def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _from_diagonals(similarity: Tensor, args: Sequence[Any]) -> tuple[Any, ...]:
     """The arguments with what the diagonals of similarity and gram say.
 
     Taking it here instead of outside the op spares autograd a matrix of zeros for each. That of similarity is a view.
@@ -244,7 +253,7 @@ def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...
     return (*before, gram, sqnorm if norms is None else norms, self_similarity, self_sqnorm, first_row)
 
 
-def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+def _onto_diagonals(gradients: tuple[Tensor, ...], args: Sequence[Any]) -> tuple[Tensor, ...]:
     """Adds the gradients of what came from diagonals to them."""
     of_similarity, of_gram, *others = gradients
     diagonals = of_gram, of_similarity, of_gram
@@ -257,39 +266,67 @@ def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tup
     return (of_similarity, of_gram, *others)
 
 
-def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     similarity = similarity.contiguous()
-    args = _from_diagonals(similarity, args)
+    args, with_clean = _from_diagonals(similarity, args[:-1]), args[-1]
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        return kernels.pair_sums(similarity, *args)
+        none = similarity.new_empty(0)
+        clean = kernels.pair_sums(similarity, *_clean(args)) if with_clean else (none, none)
+        return *kernels.pair_sums(similarity, *args), *clean
     problem, _alive = _problem(similarity, *args)
-    sums, rest = (similarity.new_empty((similarity.shape[0], 2)) for _ in range(2))
-    _native(similarity.device)("pair_sums", similarity, problem, sums.data_ptr(), rest.data_ptr())
-    return sums, rest
+    outputs = _empty_sums(similarity, with_clean)
+    of_clean = outputs[2:] if with_clean else (None, None)
+    _native(similarity.device)("pair_sums", similarity, problem, *addresses(*outputs[:2], *of_clean))
+    return outputs
 
 
-def _gradients(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def _gradients(
+    grad_sums: Tensor,
+    sums: Tensor,
+    rest: Tensor,
+    grad_clean: Tensor,
+    clean: Tensor,
+    clean_rest: Tensor,
+    similarity: Tensor,
+    *args: Any,
+) -> tuple[Tensor, ...]:
     similarity = similarity.contiguous()
     given, args = args, _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
         gradients = kernels.pair_sums_backward(grad_sums, sums, rest, similarity, *args)
+        if clean.numel():
+            of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, similarity, *_clean(args))
+            gradients[0].add_(of_clean)
     else:
         problem, _alive = _problem(similarity, *args)
-        grad_sums, sums, rest = grad_sums.contiguous(), sums.contiguous(), rest.contiguous()
+        grad_sums, grad_clean = grad_sums.contiguous(), grad_clean.contiguous()
         gradients = _empty_gradients(similarity, *args)
         if given[-3] is None and gradients[3].numel():  # the kernel writes onto the diagonal that it read
             gradients = (*gradients[:3], gradients[0].diagonal(), gradients[4])
-        addresses = (tensor.data_ptr() for tensor in (sums, rest, grad_sums, *gradients))
-        _native(similarity.device)("pair_sums_backward", similarity, problem, *addresses)
+        given_clean = (clean, clean_rest, grad_clean) if clean.numel() else (None, None, None)
+        both = addresses(sums, rest, grad_sums, *given_clean, *gradients)
+        _native(similarity.device)("pair_sums_backward", similarity, problem, *both)
     return _onto_diagonals(gradients, given)
+
+
+def _clean(args: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of the clean sums of the same anchors."""
+    *relations, _pairs, exponential, rho = args[:7]
+    return (*relations, "clean", exponential, rho, *[None] * 5, 0)
 
 
 _run = implement("pair_sums", _forward)
 _run_backward = implement("pair_sums_backward", _gradients)
+
+
+def _empty_sums(similarity: Tensor, with_clean: bool) -> tuple[Tensor, ...]:
+    shape = (similarity.shape[0], 2)
+    sizes = shape, shape, *[shape if with_clean else (0,)] * 2
+    return tuple(similarity.new_empty(size) for size in sizes)
 
 
 def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -303,28 +340,39 @@ def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
 
 
 @torch.library.register_fake("metrix_ext::pair_sums", lib=LIBRARY)
-def _forward_fake(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    return similarity.new_empty((similarity.shape[0], 2)), similarity.new_empty((similarity.shape[0], 2))
+def _forward_fake(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return _empty_sums(similarity, args[-1])
 
 
 @torch.library.register_fake("metrix_ext::pair_sums_backward", lib=LIBRARY)
-def _backward_fake(grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return _empty_gradients(similarity, *args)
+def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
+    return _empty_gradients(*args[6:])
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    similarity, positives, self_index, mask, in_order, pairs, exponential, rho, *optional, first_row = inputs
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    similarity, positives, self_index, mask, in_order, pairs, exponential, rho, *optional, first_row, _ = inputs
     ctx.options, ctx.first_row = (in_order, pairs, exponential, rho), first_row
     ctx.save_for_backward(*output, similarity, positives, self_index, mask, *optional)
 
 
-def _backward(ctx: Any, grad_sums: Tensor, _grad_rest: Tensor) -> tuple[Tensor | None, ...]:
-    sums, rest, similarity, positives, self_index, mask, *optional = ctx.saved_tensors
+def _backward(
+    ctx: Any, grad_sums: Tensor | None, _grad_rest: Any, grad_clean: Tensor | None, _grad_clean_rest: Any
+) -> tuple[Tensor | None, ...]:
+    sums, rest, clean, clean_rest, *tensors = ctx.saved_tensors
+    similarity, positives, self_index, mask, *optional = tensors
+    if grad_sums is None:
+        grad_sums = torch.zeros_like(sums)
+    if grad_clean is None:
+        grad_clean = torch.zeros_like(clean) if clean.numel() else clean
     gradients = _run_backward(
-        grad_sums, sums, rest, similarity, positives, self_index, mask, *ctx.options, *optional, ctx.first_row
+        *(grad_sums, sums, rest, grad_clean, clean, clean_rest),
+        *(similarity, positives, self_index, mask),
+        *ctx.options,
+        *optional,
+        ctx.first_row,
     )
     wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
-    return (gradients[0], *[None] * 8, *wanted, None)
+    return (gradients[0], *[None] * 8, *wanted, None, None)
 
 
 _differentiable = register_autograd("pair_sums", _run, _setup_context, _backward)
