@@ -1,8 +1,9 @@
 """Retrieval measures: Recall@K, nearest neighbours, utilization. Exact, in bounded memory, on any device.
 
-Nothing of size queries x candidates is kept: queries are taken in chunks whose similarity block has at most
-2^24 entries. Half-precision embeddings are compared in fp32, fp64 ones in fp64; autocast, TF32 and the bf16
-modes of fp32 matrix products are switched off meanwhile, since they reorder neighbours.
+Queries are taken in chunks whose similarity block has at most 2^24 entries. On a CPU the similarities of a set
+with itself are computed whole where they fit 1 GiB: that is half the work, as they are symmetric. Half-
+precision embeddings are compared in fp32, fp64 ones in fp64; autocast, TF32 and the bf16 modes of fp32 matrix
+products are switched off meanwhile, since they reorder neighbours.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from . import backend
+from .chunked import LARGEST_WHOLE
+from .ops.gram import gram
 
 __all__ = ["nearest", "recall_at_k", "utilization"]
 
@@ -129,14 +134,25 @@ def _neighbour_chunks(queries: Tensor, k: int, gallery: Tensor | None) -> Iterat
     q = normalize(queries.detach().to(dtype))
     candidates = q if gallery is None else normalize(gallery.detach().to(dtype))
     k = min(k, len(candidates) - (gallery is None))
+    for rows, similarity in _similarities(q, candidates):
+        if gallery is None:
+            similarity.diagonal(rows.start).fill_(-torch.inf)
+        yield rows, _top(similarity, k)
+
+
+def _similarities(q: Tensor, candidates: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, their similarities [rows, candidates]) for one chunk of queries after the other."""
+    is_whole = candidates is q and len(q) ** 2 * q.element_size() <= LARGEST_WHOLE
+    whole = gram(q) if is_whole and backend.choose(q.device) == "cpu" else None
     step = max(1, _BLOCK // len(candidates))
     for start in range(0, len(q), step):
         rows = slice(start, min(start + step, len(q)))
-        with _full_precision(q.device):
-            similarity = q[rows] @ candidates.T
-        if gallery is None:
-            similarity.diagonal(start).fill_(-torch.inf)
-        yield rows, _top(similarity, k)
+        if whole is not None:
+            yield rows, whole[rows]
+        else:
+            with _full_precision(q.device):
+                similarity = q[rows] @ candidates.T
+            yield rows, similarity
 
 
 def _top(similarity: Tensor, k: int) -> Tensor:
@@ -183,17 +199,17 @@ def _compute_dtype(*tensors: Tensor) -> torch.dtype:
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """No autocast and no reduced-precision fp32 matrix products inside."""
-    # Read per backend: torch.get_float32_matmul_precision() raises once a user has set one of these.
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
+    # Read one by one: torch.get_float32_matmul_precision() raises once a user has set one of these.
+    units = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [unit.fp32_precision for unit in units]
     try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
+        for unit in units:
+            unit.fp32_precision = "ieee"
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+        for unit, precision in zip(units, before, strict=True):
+            unit.fp32_precision = precision
 
 
 def _check_ks(k: int | Sequence[int]) -> list[int]:

@@ -37,8 +37,10 @@ def small():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("block", [1, 100, 2**24])
-def test_recall_and_nearest_equal_the_naive_loop(small, dtype, block, monkeypatch):
+@pytest.mark.parametrize("largest_whole", [0, 2**30])
+def test_recall_and_nearest_equal_the_naive_loop(small, dtype, block, largest_whole, monkeypatch):
     monkeypatch.setattr(retrieval, "_BLOCK", block)  # 1 row, 2 rows (and a remainder), all rows at once
+    monkeypatch.setattr(retrieval, "LARGEST_WHOLE", largest_whole)
     x, y = small[0].to(dtype), small[1]
     expected = sorted_neighbours(x, x, leave_out_self=True)
     recall = recall_at_k(x, y, k=(1, 2, 5, 39))
@@ -176,3 +178,14 @@ X, Y = torch.eye(4), torch.arange(4)
 def test_bad_input_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_duplicates_are_equally_similar_wherever_they_stand():
+    """The products of a symmetric whole are rounded the same at every place, so that the index decides."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(7, 33, generator=generator)
+    x = rows.repeat(5, 1)[torch.randperm(35, generator=generator)]
+    found = nearest(x, 4)
+    for query, neighbours in enumerate(found.tolist()):
+        same = [i for i in range(35) if i != query and torch.equal(x[i], x[query])]
+        assert neighbours == same
