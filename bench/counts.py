@@ -70,13 +70,18 @@ def pair_sums(n: int, k: int, d: int, pairs: str) -> Parts:
     """Embedding mixup or the clean loss: one Gram matrix, one exponential per term and side, lambda [n, n] as read."""
     exponentials = float(sum(terms(n, k, pairs)))
     matrix = 4.0 * n * n
-    product = Stage(flops=2.0 * n * n * d, bytes=matrix + 8.0 * n * d)
+    gram, product = _gram(n, d, matrix), Stage(flops=2.0 * n * n * d, bytes=matrix + 8.0 * n * d)
     read = matrix if pairs == "clean" else 2 * matrix
     return {
-        "forward": [product, Stage(exponentials=exponentials, bytes=read)],
+        "forward": [gram, Stage(exponentials=exponentials, bytes=read)],
         # The gradient of a Gram matrix is one product with its sum with its own transpose.
         "backward": [Stage(exponentials=exponentials, bytes=read + matrix), product],
     }
+
+
+def _gram(n: int, d: int, written: float) -> Stage:
+    """Inner products of n rows with each other, which are symmetric; bytes that are written."""
+    return Stage(flops=1.0 * n * (n + 1) * d, bytes=4.0 * n * d + written)
 
 
 def feature(n: int, k: int, c: int, positions: int, d: int, pairs: str, dtype: str) -> Parts:
@@ -116,5 +121,5 @@ def step(n: int, size: int, dtype: str, mixing: Parts) -> Parts:
 
 
 def recall(n: int, d: int) -> Parts:
-    """Every example against every other: one matrix product; its results are compared where they arise."""
-    return {"forward": [Stage(flops=2.0 * n * n * d, bytes=8.0 * n * d)]}
+    """Every example against every other: their inner products are compared where they arise."""
+    return {"forward": [_gram(n, d, 0.0)]}

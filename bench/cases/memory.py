@@ -12,7 +12,7 @@ from .pair_sums import PairSums
 
 def run(runner: Runner, quick: bool) -> Iterator[Row]:
     problems = (
-        [PairSums(128, 8), Feature(24, 3, c=128, d=64)]
+        [PairSums(64, 4, 128), Feature(24, 3, c=128, d=64)]
         if quick
         else [PairSums(4096, 8, pairs="clean"), PairSums(4096, 8), Feature(100, 5)]
     )

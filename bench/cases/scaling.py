@@ -10,7 +10,7 @@ from .pair_sums import PairSums
 
 SETS = ("clean", "anc-neg", "pos-neg")
 SIZES = (64, 256, 1024, 4096, 16_384, 65_536)
-QUICK_SIZES = (32, 64, 128)
+QUICK_SIZES = (32, 128)
 
 
 def run(runner: Runner, quick: bool) -> Iterator[Row]:
