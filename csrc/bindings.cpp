@@ -73,7 +73,6 @@ struct Problem {
   bool exponential;
   std::array<double, 6> rho;  // scale, shift, floor of the positive side, then of the negative
   bool renormalize, lambda_is_scalar, anchors_in_order;
-  int64_t self_stride;
   Address similarity, lambda, gram, sqnorm, self_similarity, self_sqnorm, positives, self, mask;
 };
 
@@ -97,10 +96,14 @@ metrix::PairSumsArgs<T> sums_args(const Problem& p) {
   args.lambda = p.lambda_is_scalar ? pointer<const T>(p.lambda) : row_zero<const T>(p, p.lambda);
   args.lambda_is_scalar = p.lambda_is_scalar;
   args.gram = row_zero<const T>(p, p.gram);
-  args.sqnorm = pointer<const T>(p.sqnorm);
-  args.self_similarity = pointer<const T>(p.self_similarity);
-  args.self_stride = p.self_stride;
-  args.self_sqnorm = pointer<const T>(p.self_sqnorm);
+  // What is not given is on the diagonals.
+  const int64_t diagonal = p.examples + 1;
+  const bool norms_given = p.sqnorm != 0, own_given = p.self_similarity != 0;
+  args.sqnorm = norms_given ? pointer<const T>(p.sqnorm) : args.gram;
+  args.sqnorm_stride = norms_given ? 1 : diagonal;
+  args.self_similarity = own_given ? pointer<const T>(p.self_similarity) : args.similarity;
+  args.self_sqnorm = own_given ? pointer<const T>(p.self_sqnorm) : args.gram;
+  args.self_stride = own_given ? 1 : diagonal;
   args.positives = pointer<const int64_t>(p.positives);
   args.self = pointer<const int64_t>(p.self);
   args.mask = pointer<const int8_t>(p.mask);
@@ -112,8 +115,15 @@ template <class T>
 metrix::PairSumsGradient<T> sums_gradient(const Problem& p, Address sums, Address rest, Address grad_sums,
                                           Address similarity, Address gram, Address sqnorm, Address self_similarity,
                                           Address self_sqnorm) {
-  return {pointer<const T>(sums), pointer<const T>(rest), pointer<const T>(grad_sums), pointer<T>(similarity),
-          row_zero<T>(p, gram),   pointer<T>(sqnorm),     pointer<T>(self_similarity), pointer<T>(self_sqnorm)};
+  const bool norms_given = p.sqnorm != 0, own_given = p.self_similarity != 0;
+  return {pointer<const T>(sums),
+          pointer<const T>(rest),
+          pointer<const T>(grad_sums),
+          pointer<T>(similarity),
+          row_zero<T>(p, gram),
+          norms_given ? pointer<T>(sqnorm) : row_zero<T>(p, gram),
+          pointer<T>(own_given ? self_similarity : similarity),
+          own_given ? pointer<T>(self_sqnorm) : row_zero<T>(p, gram)};
 }
 
 // That of the clean sums of the same anchors, added to the gradient of the similarities that the mixed ones gave.
@@ -405,9 +415,8 @@ PYBIND11_MODULE(_C, m) {
   py::class_<Problem>(m, "Problem")
       .def(py::init([](int64_t anchors, int64_t examples, int64_t first_row, int64_t rows, std::string pairs,
                        bool exponential, std::array<double, 6> rho, bool renormalize, bool lambda_is_scalar,
-                       bool anchors_in_order, int64_t self_stride, Address similarity, Address lambda, Address gram,
-                       Address sqnorm, Address self_similarity, Address self_sqnorm, Address positives, Address self,
-                       Address mask) {
+                       bool anchors_in_order, Address similarity, Address lambda, Address gram, Address sqnorm,
+                       Address self_similarity, Address self_sqnorm, Address positives, Address self, Address mask) {
         return Problem{anchors,
                        examples,
                        first_row,
@@ -418,7 +427,6 @@ PYBIND11_MODULE(_C, m) {
                        renormalize,
                        lambda_is_scalar,
                        anchors_in_order,
-                       self_stride,
                        similarity,
                        lambda,
                        gram,

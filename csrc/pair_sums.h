@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "compiler.h"
+
 namespace metrix {
 
 // The mixing sets M(a), and the clean sums over P(a) and N(a).
@@ -40,9 +42,11 @@ struct PairSumsArgs {
   bool lambda_is_scalar;
   const T* gram;             // inner products of what is mixed; null unless renormalize
   const T* sqnorm;           // [n] squared norms of what is mixed; null unless renormalize
-  const T* self_similarity;  // [m] s(a, a), anc-* only; self_stride elements from one anchor's to the next
-  int64_t self_stride;
-  const T* self_sqnorm;  // [m], anc-* with renormalize only
+  const T* self_similarity;  // [m] s(a, a), anc-* only
+  const T* self_sqnorm;      // [m], anc-* with renormalize only
+  // Elements from one example's norm to the next, and from one anchor's own similarity and norm: 1, or as diagonals of
+  // gram and similarity lie.
+  int64_t sqnorm_stride, self_stride;
 
   const int64_t* positives;  // [m, 2] first and one-past-last column of the anchor's class
   const int64_t* self;       // [m] the anchor's own column, or -1
@@ -58,6 +62,9 @@ struct PairSumsArgs {
     return args;
   }
 };
+
+// Whether elements so far apart are those of a diagonal.
+METRIX_FN bool is_diagonal(int64_t stride) { return stride != 1; }
 
 // Every element is written.
 template <class T>
@@ -76,8 +83,9 @@ struct PairSumsGradient {
   // Outputs; all but similarity may be null where the argument is.
   T* similarity;
   T* gram;  // the rows of args.gram, addressed as that is
+  // Strided as the arguments. What lies on a diagonal is added to it.
   T* sqnorm;
-  T* self_similarity;  // strided as the argument; as that it may be the diagonal of similarity
+  T* self_similarity;
   T* self_sqnorm;
   bool adds = false;  // clean only: to what similarity has
 };

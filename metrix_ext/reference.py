@@ -231,7 +231,8 @@ def pair_sums(
     if pairs.startswith("anc-"):
         if self_similarity is None:  # the anchors are the examples
             self_similarity = similarity.diagonal()
-            sqnorm = self_sqnorm = None if gram is None else gram.diagonal()
+            self_sqnorm = None if gram is None else gram.diagonal()
+            sqnorm = self_sqnorm if sqnorm is None else sqnorm
         s = lam * self_similarity[:, None] + (1 - lam) * similarity
         used = negative if pairs == "anc-neg" else positive
         if gram is not None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrix_ext import reference
 from metrix_ext.formula import Rho
 from metrix_ext.ops.pair_sums import PAIR_SETS, pair_sums
 from metrix_ext.relations import Relations
@@ -148,3 +149,45 @@ def check_with_clean(problem: Problem, dtype: torch.dtype = torch.float64, devic
                 torch.testing.assert_close(
                     together[name].grad, leaf.grad, rtol=tolerance, atol=tolerance * float(leaf.grad.norm())
                 )
+
+
+def check_diagonals(
+    pairs: str, rho: str, given: tuple[str, ...], dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+) -> None:
+    """What is not given is on the diagonals of similarity and gram, and its gradient is added to theirs.
+
+    Anchors are as many as the examples, each its own, or somebody else than any example: then elements of the diagonals
+    are similarities of terms, too.
+
+    Args:
+        given: names of arguments that are passed all the same.
+    """
+    whole = make_problem(pairs, rho)
+    on_similarity = ("self_similarity",) if pairs.startswith("anc-") else ()
+    on_gram = ("sqnorm", "self_sqnorm") if pairs.startswith("anc-") else ("sqnorm",)
+    own = torch.arange(len(whole.relations.positives))
+    for self_index in (own, torch.full_like(own, -1)):
+        relations = replace(whole.relations, self_index=self_index)
+        floats = {name: whole.floats[name] for name in ("similarity", "lam", "gram")}
+        gram = floats["gram"].diagonal()
+        extra = dict.fromkeys(given, gram * 1.1)
+        of_diagonals = {name: floats["similarity"].diagonal().clone() for name in on_similarity}
+        of_diagonals |= {name: extra.get(name, gram).clone() for name in on_gram}
+        short = on(device, replace(whole, floats=floats | extra, relations=relations).arguments(dtype, grad=True))
+        full = replace(whole, floats=floats | of_diagonals, relations=relations).arguments(torch.float64, grad=True)
+        sums, _ = pair_sums(**short)
+        expected, _ = reference.pair_sums(**full)
+        tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(sums.cpu().double(), expected, rtol=tolerance, atol=tolerance)
+        for made in (sums, expected):
+            made.masked_fill(made == -torch.inf, 0).square().sum().backward()
+        for name in (*on_similarity, *(name for name in on_gram if name not in given)):
+            full["similarity" if name in on_similarity else "gram"].grad.diagonal().add_(full[name].grad)
+        for name in ("similarity", "gram", *given):
+            right = full[name].grad
+            torch.testing.assert_close(
+                short[name].grad.cpu().double(), right, rtol=tolerance, atol=tolerance * float(right.norm())
+            )
+
+
+GIVEN = [(pairs, ()) for pairs in PAIR_SETS] + [("anc-neg", ("sqnorm",)), ("anc-pos", ("sqnorm",))]

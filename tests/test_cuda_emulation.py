@@ -13,7 +13,7 @@ import pytest
 import torch
 from cuda_emulation import emulated
 from cuda_emulation.emulated import tiny_blocks
-from problems import CASES, CLASS_SIZES, WINDOWS, check_with_clean, make_problem
+from problems import CASES, CLASS_SIZES, GIVEN, WINDOWS, check_diagonals, check_with_clean, make_problem
 from torch import Tensor
 
 from metrix_ext import reference
@@ -104,6 +104,14 @@ def test_with_clean(device: emulated.Device, pairs: str) -> None:
     for rho, proxies in itertools.product(("exp", "linear"), (False, True)):
         check_with_clean(make_problem(pairs, rho, "many", proxies=proxies))
     check_with_clean(make_problem(pairs, "exp", "tail", masked=True), torch.float32)
+
+
+@tiny_blocks
+@pytest.mark.parametrize(("pairs", "given"), GIVEN)
+def test_diagonals(device: emulated.Device, pairs: str, given: tuple[str, ...]) -> None:
+    for rho in ("nca", "linear"):
+        check_diagonals(pairs, rho, given)
+    check_diagonals(pairs, "nca", given, torch.float32)
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)

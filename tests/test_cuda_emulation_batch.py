@@ -92,13 +92,18 @@ class CountedKernels(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg"])
-def test_launches_of_a_whole_step(device: emulated.Device, monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
+@pytest.mark.parametrize(
+    ("pairs", "renormalize", "launches"),
+    [("clean", False, 7), ("pos-neg", False, 10), ("anc-neg", False, 10), ("pos-neg", True, 12), ("anc-neg", True, 12)],
+)
+def test_launches_of_a_whole_step(
+    device: emulated.Device, monkeypatch: pytest.MonkeyPatch, pairs: str, renormalize: bool, launches: int
+) -> None:
     """E at a batch of 100, forward and backward: our kernels, and PyTorch's besides two products of matrices."""
     monkeypatch.setattr(backend, "choose", lambda device: "cuda")
     loss = mx.losses.MultiSimilarityLoss()
     mixed = pairs != "clean"
-    criterion = mx.Metrix(loss, mix="embed", pairs=pairs) if mixed else loss
+    criterion = mx.Metrix(loss, mix="embed", pairs=pairs, renormalize=renormalize) if mixed else loss
     embeddings = torch.randn(100, 16, requires_grad=True)
     labels = (torch.arange(100) // 5)[torch.randperm(100)]
     monkeypatch.setattr(Tensor, "new_empty", emulated.NEW_EMPTY)  # without the NaN that would count as a kernel
@@ -109,7 +114,7 @@ def test_launches_of_a_whole_step(device: emulated.Device, monkeypatch: pytest.M
         error = criterion(embeddings, labels)
         error.backward(torch.ones(()))
     ours.names.remove("ones")
-    # The seed of lambda; the two halves of the gradient of the inner products.
-    assert sorted(ours.names) == (["add", "randint"] if mixed else ["add"])
-    assert device.launches() - before == (10 if mixed else 7)
+    # The seed of lambda; the two halves of the gradient of the inner products, and what comes through the norms.
+    assert sorted(ours.names) == ["add"] * (1 + renormalize) + ["randint"] * mixed
+    assert device.launches() - before == launches
     assert ours.products == 2

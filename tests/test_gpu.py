@@ -13,7 +13,7 @@ import pytest
 import torch
 from mixes_problems import CLASS_SIZES as MIXED_CLASS_SIZES
 from mixes_problems import feature_maps, random_mixes, relations
-from problems import CASES, CLASS_SIZES, RHO, WINDOWS, check_with_clean, make_problem, on
+from problems import CASES, CLASS_SIZES, GIVEN, RHO, WINDOWS, check_diagonals, check_with_clean, make_problem, on
 from torch import Tensor
 
 import metrix_ext as mx
@@ -97,6 +97,12 @@ def test_several_blocks_and_strips(pairs: str, masked: bool) -> None:
 def test_windows(pairs: str, rho: str) -> None:
     for window, renormalize in itertools.product(WINDOWS, (False, True)):
         check(make_problem(pairs, rho, "ragged", False, renormalize).window(*window))
+
+
+@pytest.mark.parametrize(("pairs", "given"), GIVEN)
+def test_diagonals(pairs: str, given: tuple[str, ...]) -> None:
+    for rho in ("nca", "linear"):
+        check_diagonals(pairs, rho, given, device="cuda")
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_oracle import philox4x32
-from problems import CASES, CLASS_SIZES, RHO, check_with_clean, make_problem
+from problems import CASES, CLASS_SIZES, GIVEN, RHO, check_diagonals, check_with_clean, make_problem
 from scipy.special import betaincinv
 from torch import Tensor
 
@@ -140,6 +140,12 @@ def test_with_clean(backend: str, pairs: str, rho: str) -> None:
     check_with_clean(make_problem(pairs, rho, "empty"))
     if pairs in ("pos-neg", "pos-pos") and backend != "reference":
         check_with_clean(make_problem(pairs, rho).window(5, 9))
+
+
+@pytest.mark.parametrize(("pairs", "given"), GIVEN)
+@pytest.mark.parametrize("rho", ["nca", "linear"])
+def test_diagonals(backend: str, pairs: str, given: tuple[str, ...], rho: str) -> None:
+    check_diagonals(pairs, rho, given)
 
 
 def test_with_clean_is_of_mixed_sums() -> None:

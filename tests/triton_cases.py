@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from problems import CLASS_SIZES, check_with_clean, make_problem
+from problems import CLASS_SIZES, GIVEN, check_diagonals, check_with_clean, make_problem
 from torch import Tensor
 
 import metrix_ext as mx
@@ -222,6 +222,11 @@ def test_more_columns_than_a_tile(
     monkeypatch.setattr(launches, "ROW_TILE", (2, 4))
     labels = sorted(min(k % 7, 3) for k in range(19))
     assert_right(problem(labels, "exponential", pairs, renormalize, anchors=3))
+
+
+@pytest.mark.parametrize(("pairs", "given"), GIVEN)
+def test_diagonals(pairs: str, given: tuple[str, ...]) -> None:
+    check_diagonals(pairs, "nca", given, device=DEVICE)
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)

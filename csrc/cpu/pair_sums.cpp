@@ -286,7 +286,7 @@ class Kernel {
     if (args_.renormalize) {
       T* gram = scratch.gram.take(size);
       pack_padded(scratch.second, args_.gram + i * n, size, gram);
-      const T sqnorm_i = set_.with_anchor ? args_.self_sqnorm[i] : args_.sqnorm[i];
+      const T sqnorm_i = set_.with_anchor ? args_.self_sqnorm[i * args_.self_stride] : args_.sqnorm[i];
       rows_.mix_coefficients(size, lambda, sqnorm_i, scratch.sqnorm.take(size), gram, first, second);
     } else {
       std::copy(lambda, lambda + size, first);
@@ -340,7 +340,7 @@ class Kernel {
       const T sqnorm_i = rows_.norm_gradients(size - start, moment + start, first + start, second + start,
                                               gram_gradient + start, sqnorm_gradient + start);
       add_unpacked(scratch.second, gram_gradient, sink.gram + i * n);
-      (set_.with_anchor ? sink.self_sqnorm : sink.sqnorm)[i] += sqnorm_i;
+      (set_.with_anchor ? sink.self_sqnorm[i * args_.self_stride] : sink.sqnorm[i]) += sqnorm_i;
     }
   }
 
@@ -401,6 +401,21 @@ class Kernel {
   LinearSide<T> linear_[2];
 };
 
+// The norms side by side.
+template <class T>
+std::vector<T> packed_norms(const PairSumsArgs<T>& args) {
+  std::vector<T> norms(args.renormalize ? args.examples : 0);
+  for (size_t j = 0; j < norms.size(); ++j) norms[j] = args.sqnorm[j * args.sqnorm_stride];
+  return norms;
+}
+
+template <class T>
+PairSumsArgs<T> with_norms(PairSumsArgs<T> args, const std::vector<T>& norms) {
+  args.sqnorm = norms.data();
+  args.sqnorm_stride = 1;
+  return args;
+}
+
 template <class T>
 int threads_for(const PairSumsArgs<T>& args, int threads) {
   // A lower bound of the number of terms of every set is m n, enough to tell small problems from large ones.
@@ -418,7 +433,9 @@ void for_each_group(const PairSumsArgs<T>& args, const Groups& groups, int64_t s
 }  // namespace
 
 template <class T>
-void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int threads) {
+void pair_sums(const PairSumsArgs<T>& given, const PairSumsOutput<T>& output, int threads) {
+  const std::vector<T> sqnorms = packed_norms(given);
+  const PairSumsArgs<T> args = with_norms(given, sqnorms);
   const PairSet set = describe(args.pairs);
   const T empty_shift = args.rho.exponential ? -std::numeric_limits<T>::infinity() : T(0);
   std::vector<Cell<T>> cells(2 * args.anchors, Cell<T>{empty_shift, T(0)});
@@ -446,7 +463,9 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, int
 }
 
 template <class T>
-void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, int threads) {
+void pair_sums_backward(const PairSumsArgs<T>& given, const PairSumsGradient<T>& gradient, int threads) {
+  const std::vector<T> sqnorms = packed_norms(given);
+  const PairSumsArgs<T> args = with_norms(given, sqnorms);
   const PairSet set = describe(args.pairs);
   const int64_t m = args.anchors, n = args.examples;
   const Kernel<T> kernel(args, &gradient, nullptr);
@@ -460,12 +479,12 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
   std::vector<T> sqnorm(sqnorm_slabs * n, T(0));
 
   if (!gradient.adds) std::fill(gradient.similarity, gradient.similarity + m * n, T(0));
-  if (set.mixed && set.with_anchor)
-    for (int64_t a = 0; a < m; ++a) gradient.self_similarity[a * args.self_stride] = T(0);
+  const bool own_apart = set.with_anchor && !is_diagonal(args.self_stride);
+  if (own_apart) std::fill_n(gradient.self_similarity, m, T(0));
   if (norms) {
     std::fill_n(gradient.gram + args.first_row * n, args.rows * n, T(0));
-    std::fill(gradient.sqnorm, gradient.sqnorm + n, T(0));
-    if (set.with_anchor) std::fill(gradient.self_sqnorm, gradient.self_sqnorm + m, T(0));
+    if (!is_diagonal(given.sqnorm_stride)) std::fill_n(gradient.sqnorm, n, T(0));
+    if (own_apart) std::fill_n(gradient.self_sqnorm, m, T(0));
   }
 
   for_each_group(args, groups, slabs, threads,
@@ -500,7 +519,7 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
     });
   }
   for (int64_t slab = 0; slab < sqnorm_slabs; ++slab)
-    for (int64_t j = 0; j < n; ++j) gradient.sqnorm[j] += sqnorm[slab * n + j];
+    for (int64_t j = 0; j < n; ++j) gradient.sqnorm[j * given.sqnorm_stride] += sqnorm[slab * n + j];
 }
 
 template void pair_sums<float>(const PairSumsArgs<float>&, const PairSumsOutput<float>&, int);

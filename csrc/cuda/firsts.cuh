@@ -67,7 +67,7 @@ struct Firsts {
         column[at] = candidate;
         row[at] = candidate * args.examples;
         without[at] = block.without(candidate);
-        sqnorm[at] = args.renormalize ? args.sqnorm[candidate] : T(0);
+        sqnorm[at] = args.renormalize ? args.sqnorm[candidate * args.sqnorm_stride] : T(0);
       }
       if (threadIdx.x == 0) count = __popc(votes);
     }
@@ -98,7 +98,7 @@ struct Second {
     const bool is_candidate = at < args.examples && candidates.contains(int(at));
     column = is_candidate ? int(at) : 0;
     without = is_candidate ? block.without(column) : kNobody;
-    sqnorm = args.renormalize ? args.sqnorm[column] : T(0);
+    sqnorm = args.renormalize ? args.sqnorm[column * args.sqnorm_stride] : T(0);
     METRIX_UNROLL
     for (int a = 0; a < kAnchors; ++a)
       similarity[a] = without >> a & 1 ? T(0) : args.similarity[block.anchor[a] * args.examples + column];

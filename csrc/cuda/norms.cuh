@@ -17,13 +17,14 @@ constexpr int kNormThreads = 256;
 // columns go to row_sums [blocks x, rows] and those over its rows to column_sums [blocks y, columns].
 template <class T>
 __global__ void __launch_bounds__(kNormThreads)
-    norm_gradients(const PairSumsArgs<T> args, const T* __restrict__ row_sqnorm, T* gram, T* row_sums, T* column_sums) {
+    norm_gradients(const PairSumsArgs<T> args, const T* __restrict__ row_sqnorm, int64_t row_stride, T* gram,
+                   T* row_sums, T* column_sums) {
   __shared__ T warp_sums_of_rows[kWarp][kNormThreads / kWarp];
   const int64_t n = args.examples;
   const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t per_block = (args.rows - 1) / gridDim.y + 1, first = args.first_row + blockIdx.y * per_block;
   const int64_t last = args.first_row + args.rows, end = first + per_block < last ? first + per_block : last;
-  const T sqnorm = column < n ? args.sqnorm[column] : T(0);
+  const T sqnorm = column < n ? args.sqnorm[column * args.sqnorm_stride] : T(0);
   T column_sum = T(0);
   for (int64_t chunk = first; chunk < end; chunk += kWarp) {
     for (int64_t row = chunk; row < end && row < chunk + kWarp; ++row) {
@@ -33,7 +34,8 @@ __global__ void __launch_bounds__(kNormThreads)
         const T moment = *at;
         // Pairs that nobody uses have the moment 0, and their norm may be anything.
         if (moment != T(0)) {
-          const Mix<T> m = mix(args, Sides::kBoth, load_pair(args, row * n + column), row_sqnorm[row], sqnorm);
+          const Mix<T> m =
+              mix(args, Sides::kBoth, load_pair(args, row * n + column), row_sqnorm[row * row_stride], sqnorm);
           *at = -moment * m.first * m.second;
           row_term = T(-0.5) * moment * m.first * m.first;
           column_sum += T(-0.5) * moment * m.second * m.second;
@@ -68,19 +70,22 @@ struct Parts {
   }
 };
 
-// Two such sums, one of which may be nothing, into [size].
+// Two such sums, one of which may be nothing, into [size] that lie so far apart; onto them if they are a diagonal.
 template <class T>
 struct Addition {
   T* to;
-  int64_t size;
+  int64_t size, stride;
   Parts<T> first, second;
 
   __device__ __forceinline__ void run(int64_t begin, int64_t step) const {
-    for (int64_t k = begin; k < size; k += step) to[k] = first.sum(k) + second.sum(k);
+    for (int64_t k = begin; k < size; k += step) {
+      const T sum = first.sum(k) + second.sum(k);
+      to[k * stride] = is_diagonal(stride) ? to[k * stride] + sum : sum;
+    }
   }
 };
 
-// Two additions in one launch.
+// Two additions in one launch. They may go to the same diagonal: element k of both is one thread's.
 template <class T>
 __global__ void __launch_bounds__(kNormThreads) add_parts(const Addition<T> one, const Addition<T> other) {
   const int64_t begin = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, step = int64_t(gridDim.x) * blockDim.x;

@@ -203,8 +203,9 @@ __global__ void __launch_bounds__(kPairThreads, 5)
   const bool is_column = j < n && (!set.unordered || i < j);
   Mix<T> m{};
   if (is_column)
-    m = mix(args, Slope::kSides, load_pair(args, i * n + j), args.renormalize ? args.sqnorm[i] : T(0),
-            args.renormalize ? args.sqnorm[j] : T(0));
+    m = mix(args, Slope::kSides, load_pair(args, i * n + j),
+            args.renormalize ? args.sqnorm[i * args.sqnorm_stride] : T(0),
+            args.renormalize ? args.sqnorm[j * args.sqnorm_stride] : T(0));
   T moment = T(0);
   for (int64_t from = 0; from < args.anchors; from += kWarp) {
     __syncthreads();

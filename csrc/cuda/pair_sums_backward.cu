@@ -104,15 +104,16 @@ void backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, 
   }
   if (plan.norms)
     launch("pair_sums_backward, norms", norm_gradients<T>, dim3(plan.norm_columns, plan.norm_rows), plan.norm_threads,
-           stream, args, plan.within ? args.sqnorm : args.self_sqnorm, gradient.gram, plan.row_sums, plan.column_sums);
+           stream, args, plan.within ? args.sqnorm : args.self_sqnorm,
+           plan.within ? args.sqnorm_stride : args.self_stride, gradient.gram, plan.row_sums, plan.column_sums);
   Addition<T> strips{}, sqnorm{}, self_sqnorm{};
   if (plan.strip_gradients != nullptr)
-    strips = {gradient.similarity, m * n, {plan.strip_gradients, plan.strips, m * n, 0}, {}};
+    strips = {gradient.similarity, m * n, 1, {plan.strip_gradients, plan.strips, m * n, 0}, {}};
   if (plan.norms) {
     const Parts<T> of_rows{plan.row_sums, plan.norm_columns, args.rows, args.first_row};
     const Parts<T> of_columns{plan.column_sums, plan.norm_rows, n, 0};
-    sqnorm = {gradient.sqnorm, n, of_columns, plan.within ? of_rows : Parts<T>{}};
-    if (!plan.within) self_sqnorm = {gradient.self_sqnorm, m, of_rows, {}};
+    sqnorm = {gradient.sqnorm, n, args.sqnorm_stride, of_columns, plan.within ? of_rows : Parts<T>{}};
+    if (!plan.within) self_sqnorm = {gradient.self_sqnorm, m, args.self_stride, of_rows, {}};
   }
   const Addition<T>& other = plan.within ? strips : self_sqnorm;
   if (sqnorm.size + other.size > 0)

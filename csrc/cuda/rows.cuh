@@ -36,7 +36,8 @@ __device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const
   if (is_self || !Candidates<T>(args, anchor, set.second_positive).contains(column)) return false;
   const T own = args.self_similarity[anchor * args.self_stride];
   term.mix = mix(args, set.sides, load_pair(args, anchor * args.examples + column),
-                 args.renormalize ? args.self_sqnorm[anchor] : T(0), args.renormalize ? args.sqnorm[column] : T(0));
+                 args.renormalize ? args.self_sqnorm[anchor * args.self_stride] : T(0),
+                 args.renormalize ? args.sqnorm[column * args.sqnorm_stride] : T(0));
   if (set.sides == Sides::kPositive) term.mix.weight[1] = T(0);
   term.s = mixed_similarity(term.mix.first, term.mix.second, own, s);
   term.is_finite = s - s == T(0) && own - own == T(0);
@@ -107,8 +108,8 @@ __global__ void __launch_bounds__(kRowThreads)
   if (threadIdx.x == 0) {
     T total = T(0);
     for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp) total += warp_own[warp];
-    // Past the barrier: it may be an element of the row, which a thread has set to 0.
-    gradient.self_similarity[anchor * args.self_stride] = total;
+    T* const to = gradient.self_similarity + anchor * args.self_stride;
+    *to = is_diagonal(args.self_stride) ? *to + total : total;  // past the barrier: a thread has written the row
   }
 }
 

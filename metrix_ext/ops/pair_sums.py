@@ -207,13 +207,9 @@ def _problem(
     self_sqnorm: Tensor | None,
     first_row: int,
 ) -> tuple[Any, list[Tensor | None]]:
-    """The native argument struct, and the tensors that it points into: contiguous, but for self_similarity."""
-    before, after = (similarity, lam, gram, sqnorm), (self_sqnorm, positives, self_index, mask)
-    tensors = [
-        *(None if t is None else t.contiguous() for t in before),
-        self_similarity,
-        *(None if t is None else t.contiguous() for t in after),
-    ]
+    """The native argument struct, and the tensors that it points into."""
+    given = similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask
+    tensors = [None if t is None else t.contiguous() for t in given]
     problem = native.lib().Problem(
         similarity.shape[0],
         similarity.shape[1],
@@ -225,8 +221,7 @@ def _problem(
         gram is not None,
         lam is not None and lam.numel() == 1,
         anchors_in_order and mask is None,
-        1 if self_similarity is None else self_similarity.stride(0),
-        *(0 if t is None else t.data_ptr() for t in tensors),
+        *addresses(*tensors),
     )
     return problem, tensors
 
@@ -239,36 +234,9 @@ def _native(device: torch.device) -> Callable[..., None]:
     return cuda.launch_sums if device.type == "cuda" else _launch_cpu
 
 
-def _from_diagonals(similarity: Tensor, args: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments with what the diagonals of similarity and gram say.
-
-    Taking it here instead of outside the op spares autograd a matrix of zeros for each. That of similarity is a view.
-    """
-    *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
-    norms = gram.diagonal().contiguous() if gram is not None and sqnorm is None else None
-    if self_similarity is not None:
-        self_similarity = self_similarity.contiguous()
-    elif before[4].startswith("anc-"):
-        self_similarity, self_sqnorm = similarity.diagonal(), norms
-    return (*before, gram, sqnorm if norms is None else norms, self_similarity, self_sqnorm, first_row)
-
-
-def _onto_diagonals(gradients: tuple[Tensor, ...], args: Sequence[Any]) -> tuple[Tensor, ...]:
-    """Adds the gradients of what came from diagonals to them."""
-    of_similarity, of_gram, *others = gradients
-    diagonals = of_gram, of_similarity, of_gram
-    for k, (given, matrix) in enumerate(zip(args[-4:-1], diagonals, strict=True)):
-        if given is None and others[k].numel():
-            diagonal = matrix.diagonal()
-            if diagonal.data_ptr() != others[k].data_ptr():
-                diagonal.add_(others[k])
-            others[k] = matrix.new_empty(0)
-    return (of_similarity, of_gram, *others)
-
-
 def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     similarity = similarity.contiguous()
-    args, with_clean = _from_diagonals(similarity, args[:-1]), args[-1]
+    args, with_clean = args[:-1], args[-1]
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
@@ -293,7 +261,6 @@ def _gradients(
     *args: Any,
 ) -> tuple[Tensor, ...]:
     similarity = similarity.contiguous()
-    given, args = args, _from_diagonals(similarity, args)
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
@@ -301,16 +268,14 @@ def _gradients(
         if clean.numel():
             of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, similarity, *_clean(args))
             gradients[0].add_(of_clean)
-    else:
-        problem, _alive = _problem(similarity, *args)
-        grad_sums, grad_clean = grad_sums.contiguous(), grad_clean.contiguous()
-        gradients = _empty_gradients(similarity, *args)
-        if given[-3] is None and gradients[3].numel():  # the kernel writes onto the diagonal that it read
-            gradients = (*gradients[:3], gradients[0].diagonal(), gradients[4])
-        given_clean = (clean, clean_rest, grad_clean) if clean.numel() else (None, None, None)
-        both = addresses(sums, rest, grad_sums, *given_clean, *gradients)
-        _native(similarity.device)("pair_sums_backward", similarity, problem, *both)
-    return _onto_diagonals(gradients, given)
+        return gradients
+    problem, _alive = _problem(similarity, *args)
+    grad_sums, grad_clean = grad_sums.contiguous(), grad_clean.contiguous()
+    gradients = _empty_gradients(similarity, *args)
+    given_clean = (clean, clean_rest, grad_clean) if clean.numel() else (None, None, None)
+    both = addresses(sums, rest, grad_sums, *given_clean, *gradients)
+    _native(similarity.device)("pair_sums_backward", similarity, problem, *both)
+    return gradients
 
 
 def _clean(args: Sequence[Any]) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     """sums, rest [m, 2]."""
     (m, n), dtype, device = similarity.shape, similarity.dtype, similarity.device
     sums, rest = (torch.empty((m, 2), dtype=dtype, device=device) for _ in range(2))
-    *others, first_row = args
+    *others, first_row = _from_diagonals(similarity, args)
     tensors, own_row, variant = _arguments(similarity, *others)
     exponential, rho = variant["EXPONENTIAL"], tensors[4]
     if m == 0:
@@ -50,7 +50,7 @@ def pair_sums_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of similarity, gram, sqnorm, self_similarity, self_sqnorm; empty where there is no input."""
     m, n = similarity.shape
-    *others, first_row = args
+    *others, first_row = _from_diagonals(similarity, args)
     tensors, own_row, variant = _arguments(similarity, *others)
     tensors = (*_contiguous((sums, rest, grad_sums)), *tensors)
     gram, sqnorm = tensors[-2:]
@@ -107,7 +107,26 @@ def pair_sums_backward(
                 )
             if gram is not None:
                 d_sqnorm = of_anchors.sum(0)
-    return d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm
+    return _onto_diagonals((d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm), args)
+
+
+def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with what the diagonals of similarity and gram say of what is not given."""
+    *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
+    norms = None if gram is None else gram.diagonal() if sqnorm is None else sqnorm
+    if self_similarity is None and before[4].startswith("anc-"):
+        self_similarity, self_sqnorm = similarity.diagonal(), None if gram is None else gram.diagonal()
+    return (*before, gram, norms, self_similarity, self_sqnorm, first_row)
+
+
+def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Adds the gradients of what came from diagonals to them."""
+    of_similarity, of_gram, *others = gradients
+    for k, (given, matrix) in enumerate(zip(args[-4:-1], (of_gram, of_similarity, of_gram), strict=True)):
+        if given is None and others[k].numel():
+            matrix.diagonal().add_(others[k])
+            others[k] = matrix.new_empty(0)
+    return (of_similarity, of_gram, *others)
 
 
 def _arguments(
