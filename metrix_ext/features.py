@@ -19,7 +19,7 @@ from .heads import PoolingHead
 from .ops.anchor_sums import list_arguments, run_anchor_sums, run_anchor_sums_backward
 from .ops.library import LIBRARY, implement, register_autograd
 from .ops.mix_pool import compute_dtype, run_mix_pool, run_mix_pool_backward, strides
-from .ops.mixes import WARP_TILE, Mixes
+from .ops.mixes import TILE, WARP_TILE, Mixes
 from .pairs import Lambda, unordered
 from .relations import Relations
 from .used_pairs import used_pairs
@@ -130,12 +130,13 @@ class _Problem(NamedTuple):
             yield at, mixes, (*lists, self.pairs, both_orders, True, self.exponential, self.rho)
 
     def _chunk_size(self) -> int:
-        """Mixes at a time, in whole warp tiles: pooled and projected, their gradients, an int16 argmax."""
+        """Mixes at a time, in whole tiles if there is room for one: pooled and projected, their gradients, an int16 argmax."""
         bytes_of_element = self.features.element_size()
         channels, size = self.features.shape[1], self.weight.shape[0]
         bytes_of_mix = channels * (2 * bytes_of_element + 2) + size * 2 * bytes_of_element
-        whole = WARP_TILE**2
-        return max(whole, self.workspace // max(1, bytes_of_mix) // whole * whole)
+        room = self.workspace // max(1, bytes_of_mix)
+        whole = TILE**2 if room >= TILE**2 else WARP_TILE**2
+        return max(whole, room // whole * whole)
 
     def kept_shape(self) -> tuple[int, int]:
         """Of the projections that are kept: those of all mixes or none. Known without looking at the data."""

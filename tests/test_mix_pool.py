@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metrix_ext import native, reference
 from metrix_ext.ops.mix_pool import mix_pool
-from metrix_ext.ops.mixes import Mixes
+from metrix_ext.ops.mixes import Mixes, all_pairs
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
 
@@ -259,3 +259,23 @@ def test_bad_arguments_are_named() -> None:
             mix_pool(**arguments)
     with pytest.raises(TypeError, match="features"):
         mix_pool(features.long(), order, mixes, averages)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 5, 16, 47, 64])
+def test_all_pairs_come_tile_by_tile(n: int, ordered: bool) -> None:
+    """Each pair once; whole tiles of 16 x 16 examples first, then whole ones of 4 x 4, so that kernels share rows."""
+    first, second = all_pairs(n, ordered, torch.device("cpu"))
+    expected = {(i, j) for i in range(n) for j in range(n) if (i != j if ordered else i < j)}
+    listed = list(zip(first.tolist(), second.tolist(), strict=True))
+    assert len(listed) == len(expected)
+    assert set(listed) == expected
+    halves = 1 if ordered else 2
+    tiles, warp_tiles = ((n // side) * (n // side - 1) // halves for side in (16, 4))
+    for begin in range(0, 256 * tiles, 256):
+        of_block = slice(begin, begin + 256)
+        assert len(first[of_block].unique()) == len(second[of_block].unique()) == 16
+    for begin in range(0, 16 * warp_tiles, 16):
+        of_warp = slice(begin, begin + 16)
+        assert first[of_warp].tolist() == [i for i in first[of_warp].unique().tolist() for _ in range(4)]
+        assert second[of_warp].tolist() == second[of_warp].unique().tolist() * 4

@@ -89,13 +89,15 @@ def native_mixes(first: Tensor, second: Tensor, lam: Tensor, begin: Tensor, uses
 def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """Every pair (i, j) of different examples, i < j unless ordered, tile by tile.
 
-    First come the whole warp tiles, so that every 16 pairs in a row are one; then what the diagonal and the edge cut.
+    First come the whole tiles, so that every 256 pairs in a row are one and a block of 16 warps reads 32 examples; then
+    the whole warp tiles of those that the diagonal and the edge cut; then what these cut of warp tiles.
     """
     index = torch.arange(examples, device=device)
     first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))
-    edge = examples // WARP_TILE * WARP_TILE
-    cut = (first // WARP_TILE == second // WARP_TILE) | (first >= edge) | (second >= edge)
-    key = cut.long()
+    key = torch.zeros_like(first)
+    for tile in (TILE, WARP_TILE):
+        edge = examples // tile * tile
+        key += (first // tile == second // tile) | (first >= edge) | (second >= edge)
     for tile in (TILE, WARP_TILE):
         key = key * (examples // tile + 1) + first // tile
         key = key * (examples // tile + 1) + second // tile
