@@ -130,7 +130,7 @@ class _Problem(NamedTuple):
             yield at, mixes, (*lists, self.pairs, both_orders, True, self.exponential, self.rho)
 
     def _chunk_size(self) -> int:
-        """Mixes at a time, in whole tiles if there is room for one: pooled and projected, their gradients, an int16 argmax."""
+        """Mixes at a time, in whole tiles if one fits: pooled and projected, their gradients, an int16 argmax."""
         bytes_of_element = self.features.element_size()
         channels, size = self.features.shape[1], self.weight.shape[0]
         bytes_of_mix = channels * (2 * bytes_of_element + 2) + size * 2 * bytes_of_element

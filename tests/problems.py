@@ -1,4 +1,4 @@
-"""Random inputs of pair_sums, for the tests of every backend."""
+"""Random inputs of pair_sums, and checks that the tests of several backends share."""
 
 from dataclasses import dataclass, replace
 
@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import metrix_ext as mx
 from metrix_ext import reference
 from metrix_ext.formula import Rho
+from metrix_ext.ops.class_order import class_order
 from metrix_ext.ops.pair_sums import PAIR_SETS, pair_sums
 from metrix_ext.relations import Relations
 
@@ -115,6 +117,17 @@ def make_problem(
             if renormalize:
                 floats["self_sqnorm"] = (own * own).sum(1)
     return Problem(floats, relations, RHO[rho], pairs)
+
+
+def check_class_order(labels: Tensor) -> None:
+    """On the device of the labels, against PyTorch's sort."""
+    order, relations = class_order(labels)
+    with mx.use_backend("reference"):
+        expected_order, expected = class_order(labels)
+    assert torch.equal(order, expected_order)
+    assert torch.equal(relations.positives, expected.positives)
+    assert torch.equal(relations.self_index, expected.self_index)
+    assert relations.anchors_in_order
 
 
 def on(device: str | torch.device, arguments: dict[str, object]) -> dict[str, object]:

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from problems import check_class_order
 
 import metrix_ext as mx
 from metrix_ext import native
 from metrix_ext.formula import Formula, mean
-from metrix_ext.ops.class_order import class_order
 from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.unit_rows import unit_rows
 
@@ -26,16 +25,6 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
 
 
 # ---- class_order ----------------------------------------------------------------------------------------------
-
-
-def check_class_order(labels: Tensor) -> None:
-    order, relations = class_order(labels)
-    with mx.use_backend("reference"):
-        expected_order, expected = class_order(labels)
-    assert torch.equal(order, expected_order)
-    assert torch.equal(relations.positives, expected.positives)
-    assert torch.equal(relations.self_index, expected.self_index)
-    assert relations.anchors_in_order
 
 
 @settings(max_examples=200, deadline=None)
