@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench import __main__ as command_line
-from bench import counts, fit, gpu, gpu_checks, isolate, report, results, tables
+from bench import counts, fit, gpu, gpu_checks, isolate, negligible, report, results, tables
 from bench.cases.feature import Feature
 from bench.cases.pair_sums import PairSums
 from bench.cases.recall import Recall
@@ -30,6 +30,10 @@ from bench.record import Record
 from bench.rows import Row
 from bench.runner import Budget, Runner
 from metrix_ext import reference
+from metrix_ext.formula import Rho
+from metrix_ext.losses import MultiSimilarityLoss
+from metrix_ext.ops import pair_lambda, pair_sums
+from metrix_ext.ops.class_order import class_order
 from metrix_ext.ops.pair_sums import PAIR_SETS
 
 CPU = torch.device("cpu")
@@ -38,6 +42,30 @@ QUICK = Budget(rounds=2, seconds=0.1, limit=60.0)
 
 
 # ---- counts, limits, fits ------------------------------------------------------------------------------------
+
+
+def test_negligible_terms_are_terms_of_the_sums() -> None:
+    n, per_class = 24, 3
+    x, index = negligible.embeddings(0.5, n, per_class, 16), torch.arange(n)
+    lam, rho, gram = pair_lambda(0, index, index, 2.0, torch.float64), MultiSimilarityLoss().formula.rho, x @ x.T
+    _, relations = class_order(index // per_class)
+    sums, _ = pair_sums(gram, relations, rho, "pos-neg", lam, gram)
+    for side, weights in enumerate((lam, 1 - lam)):
+        terms = [t * torch.tensor(2.0).log() for t in negligible.log_terms(x, lam, rho[side], weights, per_class)]
+        torch.testing.assert_close(torch.stack([t.flatten().logsumexp(0) for t in terms]), sums[:, side])
+
+
+def test_negligible_groups_are_negligible_throughout() -> None:
+    """Two classes of 32 along two axes, but for 8 examples of the second, which lie with the first."""
+    x = torch.eye(2, dtype=torch.float64).repeat_interleave(32, 0)
+    x[32:40] = x[0]
+    half = torch.full((64, 64), 0.5, dtype=torch.float64)
+    found = negligible.shares(x, half, Rho(200.0), half, 32)
+    # First class: the 8 columns outweigh 24. The 8: firsts of their kind outweigh 24 rows. The others: 8 rows likewise.
+    rows = 8 * 24 + 24 * 8
+    assert found[32] == pytest.approx(rows / (64 * 31))
+    assert found[16] == pytest.approx((32 * 31 + 2 * rows) / (64 * 31 * 2))
+    assert found[1] == pytest.approx((32 * 31 * 24 + 32 * rows) / (64 * 31 * 32))
 
 
 @pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])
