@@ -22,7 +22,7 @@ import metrix_ext as mx
 from metrix_ext.formula import Rho
 from metrix_ext.ops import pair_lambda
 
-N, PER_CLASS, SIZE = 1024, 32, 512
+N, PER_CLASS, SIZE = 512, 32, 512
 COSINES = (0.0, 0.3, 0.6, 0.9)  # of two examples of one class, on average
 TOGETHER = (1, 16, 32)
 SIDES = ("positive", "negative")

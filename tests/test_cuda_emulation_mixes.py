@@ -128,14 +128,32 @@ def check_pool(
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous", "sliced"])
 def test_pool(device: emulated.Device, dtype: torch.dtype, layout: str) -> None:
-    for channels, with_averages in ((6, True), (5, False)):
+    for channels, with_averages in ((8, True), (6, True), (5, False)):
         check_pool(device, dtype, layout, channels, with_averages=with_averages)
 
 
+@tiny_blocks
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("shuffle", [False, True], ids=["tiles", "shuffled"])
 def test_pool_of_several_blocks(device: emulated.Device, dtype: torch.dtype, shuffle: bool) -> None:
-    check_pool(device, dtype, "channels_last", 70, (2, 3), examples=25, shuffle=shuffle)
+    for channels in (70, 136):  # of the second some are no whole block of any lanes
+        check_pool(device, dtype, "channels_last", channels, (2, 3), examples=25, shuffle=shuffle)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("channels", [8, 5])
+def test_pool_at_the_end_of_the_range(device: emulated.Device, dtype: torch.dtype, channels: int) -> None:
+    """The weight that is taken out may be the smaller one, and what is left of a mix then be infinite."""
+    order, mixes = torch.arange(12), cast(random_mixes(12, False, torch.float64), dtype)
+    largest = 0.45 * torch.finfo(torch.float32 if dtype == torch.float64 else dtype).max
+    for sign in (-1, 1):
+        features = (sign * largest * (0.5 + feature_maps(12, channels, 2, 3, "channels_last").sigmoid() / 2)).to(dtype)
+        pooled, argmax = pool(features, order, mixes, None)
+        maps = mixed_maps(features, order, mixes)
+        tolerance = {torch.bfloat16: 2e-2, torch.float16: 3e-3}.get(dtype, 1e-6)
+        assert pooled.isfinite().all()
+        close(pooled.double() / largest, maps.amax(2) / largest, tolerance)
+        close(maps.gather(2, argmax.long()[..., None])[..., 0] / largest, maps.amax(2) / largest, tolerance)
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

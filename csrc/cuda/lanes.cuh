@@ -1,22 +1,27 @@
-// What a lane of a warp holds of one position of a feature map: one channel, or two neighbouring ones of a half type,
-// which the packed instructions mix and compare at once.
+// What a lane of a warp holds of one position of a feature map, and what it does with it.
+//
+// A lane type has kChannels channels of Elements in a Vector, and where their maxima are in an Index; load() may read
+// next elements apart. kAhead positions, without and with an argmax, are in registers at a time: they hide the latency
+// of their loads, as many as there are registers for.
 #pragma once
+
+#include <cstring>
 
 #include "elements.cuh"
 #include "sums.cuh"
 
 namespace metrix::cuda {
 
+// One channel.
 template <class E>
-struct Lane {
-  static constexpr int kChannels = 1;
+struct Single {
+  using Element = E;
   using Vector = E;
-  using Index = int;  // of the maximum
+  using Index = int;
+  static constexpr int kChannels = 1;
+  static constexpr int kAhead[2] = {sizeof(E) == 8 ? 1 : 5, sizeof(E) == 8 ? 2 : 3};
 
-  template <bool kAdjacent>
-  __device__ __forceinline__ static Vector load(const E* x, int64_t) {
-    return __ldg(x);
-  }
+  __device__ __forceinline__ static Vector load(const E* x, int64_t) { return __ldg(x); }
   __device__ __forceinline__ static Vector broadcast(E x) { return x; }
   __device__ __forceinline__ static Vector least() { return -kInfinity<E>; }
   __device__ __forceinline__ static Vector mix(Vector ratio, Vector y, Vector x) { return fused(ratio, y, x); }
@@ -38,31 +43,28 @@ struct Lane {
     return x > best ? position : index;
   }
   __device__ __forceinline__ static E channel(Vector x, int) { return x; }
+  __device__ __forceinline__ static int16_t position(Index index, int) { return int16_t(index); }
 
-  // Of count channels, which may be none.
-  template <bool kAdjacent>
-  __device__ __forceinline__ static void store(E* to, const E (&from)[1], int64_t count) {
+  // The first count of the channels.
+  template <class Number>
+  __device__ __forceinline__ static void store(Number* to, const Number (&from)[1], int64_t count) {
     if (count > 0) *to = from[0];
-  }
-  template <bool kAdjacent>
-  __device__ __forceinline__ static void store_index(int16_t* to, Index index, int64_t count) {
-    if (count > 0) *to = int16_t(index);
   }
 };
 
-// V packs two E.
+// Two channels of a half type, which V packs: the packed instructions mix and compare them at once.
 template <class E, class V>
-struct PackedLane {
-  static constexpr int kChannels = 2;
+struct Packed {
+  using Element = E;
   using Vector = V;
   using Index = unsigned;
+  static constexpr int kChannels = 2;
+  static constexpr int kAhead[2] = {1, 1};
 
-  template <bool kAdjacent>
-  __device__ __forceinline__ static Vector load(const E* x, int64_t channel_stride) {
-    if (kAdjacent) return __ldg(reinterpret_cast<const V*>(x));
+  __device__ __forceinline__ static Vector load(const E* x, int64_t next) {
     V both;
     both.x = __ldg(x);
-    both.y = __ldg(x + channel_stride);
+    both.y = __ldg(x + next);
     return both;
   }
   __device__ __forceinline__ static Vector broadcast(float x) {
@@ -79,33 +81,89 @@ struct PackedLane {
     return (index & ~is_larger) | (unsigned(position) * 0x10001u & is_larger);
   }
   __device__ __forceinline__ static float channel(Vector x, int which) { return to_number(which == 0 ? x.x : x.y); }
-
-  template <bool kAdjacent>
-  __device__ __forceinline__ static void store(E* to, const E (&from)[2], int64_t count) {
-    if (kAdjacent) {
-      V both;
-      both.x = from[0];
-      both.y = from[1];
-      if (count > 0) *reinterpret_cast<V*>(to) = both;
-    } else {
-      if (count > 0) to[0] = from[0];
-      if (count > 1) to[1] = from[1];
-    }
+  __device__ __forceinline__ static int16_t position(Index index, int which) {
+    return int16_t(which == 0 ? index : index >> 16);
   }
-  template <bool kAdjacent>
-  __device__ __forceinline__ static void store_index(int16_t* to, Index index, int64_t count) {
-    if (kAdjacent) {
-      if (count > 0) *reinterpret_cast<Index*>(to) = index;
-    } else {
-      if (count > 0) to[0] = int16_t(index);
-      if (count > 1) to[1] = int16_t(index >> 16);
-    }
+
+  template <class Number>
+  __device__ __forceinline__ static void store(Number* to, const Number (&from)[2], int64_t count) {
+    if (count > 0) to[0] = from[0];
+    if (count > 1) to[1] = from[1];
   }
 };
 
+// Two of another lane side by side, loaded and stored as one, which has to be aligned: 8 bytes.
+template <class L>
+struct Wide {
+  using Element = typename L::Element;
+  struct Vector {
+    typename L::Vector low, high;
+  };
+  struct Index {
+    typename L::Index low, high;
+  };
+  static constexpr int kChannels = 2 * L::kChannels;
+  static constexpr int kAhead[2] = {2, 1};
+  static_assert(sizeof(Vector) == sizeof(uint2));
+
+  __device__ __forceinline__ static Vector load(const Element* x, int64_t) {
+    const uint2 bits = __ldg(reinterpret_cast<const uint2*>(x));
+    Vector both;
+    std::memcpy(&both, &bits, sizeof(both));
+    return both;
+  }
+  template <class Number>
+  __device__ __forceinline__ static Vector broadcast(Number x) {
+    return {L::broadcast(x), L::broadcast(x)};
+  }
+  __device__ __forceinline__ static Vector least() { return {L::least(), L::least()}; }
+  __device__ __forceinline__ static Vector mix(Vector ratio, Vector y, Vector x) {
+    return {L::mix(ratio.low, y.low, x.low), L::mix(ratio.high, y.high, x.high)};
+  }
+  __device__ __forceinline__ static Vector larger(Vector x, Vector y) {
+    return {L::larger(x.low, y.low), L::larger(x.high, y.high)};
+  }
+  __device__ __forceinline__ static Index index_of_larger(Index index, Vector x, Vector best, int position) {
+    return {L::index_of_larger(index.low, x.low, best.low, position),
+            L::index_of_larger(index.high, x.high, best.high, position)};
+  }
+  __device__ __forceinline__ static auto channel(Vector x, int which) {
+    return which < L::kChannels ? L::channel(x.low, which) : L::channel(x.high, which - L::kChannels);
+  }
+  __device__ __forceinline__ static int16_t position(Index index, int which) {
+    return which < L::kChannels ? L::position(index.low, which) : L::position(index.high, which - L::kChannels);
+  }
+
+  template <class Number>
+  __device__ __forceinline__ static void store(Number* to, const Number (&from)[kChannels], int64_t count) {
+    using Bits = std::conditional_t<sizeof(from) == sizeof(uint2), uint2, unsigned>;
+    static_assert(sizeof(Bits) == sizeof(from));
+    Bits bits;
+    std::memcpy(&bits, &from, sizeof(bits));
+    if (count > 0) *reinterpret_cast<Bits*>(to) = bits;
+  }
+};
+
+// The lanes of an element type: any channels, and neighbouring ones in whole vectors.
+template <class E>
+struct Lanes {
+  using Any = Single<E>;
+  using Neighbours = Wide<Any>;
+};
 template <>
-struct Lane<__half> : PackedLane<__half, __half2> {};
+struct Lanes<double> {
+  using Any = Single<double>;
+  using Neighbours = Any;
+};
 template <>
-struct Lane<__nv_bfloat16> : PackedLane<__nv_bfloat16, __nv_bfloat162> {};
+struct Lanes<__half> {
+  using Any = Packed<__half, __half2>;
+  using Neighbours = Wide<Any>;
+};
+template <>
+struct Lanes<__nv_bfloat16> {
+  using Any = Packed<__nv_bfloat16, __nv_bfloat162>;
+  using Neighbours = Wide<Any>;
+};
 
 }  // namespace metrix::cuda

@@ -187,7 +187,13 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   return cudaSuccess;
 }
 
+struct uint2 {
+  unsigned x, y;
+};
+
 inline void __syncthreads() { emulation::wait(emulation::whole_block); }
+
+inline void __syncwarp() { emulation::wait(emulation::warp()); }
 
 inline int __syncthreads_or(int predicate) {
   emulation::votes |= predicate != 0;
