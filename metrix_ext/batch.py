@@ -39,6 +39,7 @@ class Batch:
         order: [n] int64, where each example stood in what the caller gave.
         relations: P(a) and N(a).
         anchors_are_examples: anchor a is example a; then anchors is examples.
+        normalized: anchors and examples have been l2-normalised here.
     """
 
     anchors: Tensor
@@ -46,6 +47,7 @@ class Batch:
     order: Tensor
     relations: Relations
     anchors_are_examples: bool
+    normalized: bool
     _similarity: Tensor | None = None
 
     @property
@@ -54,6 +56,15 @@ class Batch:
         if self._similarity is None:
             self._similarity = inner_products(self.anchors, self.examples)
         return self._similarity
+
+    def square_norms(self, x: Tensor) -> Tensor:
+        """|x|^2 of anchors or examples, [m] or [n].
+
+        Constants where those are normalised: the gradient is radial, so that of the norm takes it out again, and in
+        float32 would leave an error that grows with the batch.
+        """
+        x = x.detach() if self.normalized else x
+        return (x * x).sum(1)
 
     @property
     def anchor_ids(self) -> Tensor:
@@ -100,12 +111,12 @@ def candidates_from_examples(
         rows = torch.arange(len(anchors), device=order.device)
         if indices_tuple is not None:
             relations = relations.keep_pairs(_mask_of_pairs(indices_tuple, rows, order))
-        return Batch(anchors, examples, order, relations, anchors_are_examples=False)
+        return Batch(anchors, examples, order, relations, anchors_are_examples=False, normalized=normalize)
     order, relations = class_order(labels.long())
     examples = _prepare(embeddings, normalize, order)
     if indices_tuple is not None:
         relations = relations.keep_pairs(_mask_of_pairs(indices_tuple, order, order))
-    return Batch(examples, examples, order, relations, anchors_are_examples=True)
+    return Batch(examples, examples, order, relations, anchors_are_examples=True, normalized=normalize)
 
 
 def candidates_from_proxies(
@@ -125,9 +136,9 @@ def candidates_from_proxies(
     if proxies_are_anchors:
         sorted_labels, order = labels.sort(stable=True)
         relations = Relations.from_labels(class_index, sorted_labels, torch.full_like(class_index, -1))
-        return Batch(prepared_proxies, _prepare(embeddings, normalize, order), order, relations, False)
+        return Batch(prepared_proxies, _prepare(embeddings, normalize, order), order, relations, False, normalize)
     relations = Relations.from_labels(labels, class_index, torch.full_like(labels, -1))
-    return Batch(_prepare(embeddings, normalize), prepared_proxies, class_index, relations, False)
+    return Batch(_prepare(embeddings, normalize), prepared_proxies, class_index, relations, False, normalize)
 
 
 def _prepare(embeddings: Tensor, normalize: bool, order: Tensor | None = None) -> Tensor:

@@ -44,8 +44,8 @@ def mix_embeddings(
         if batch.anchors_are_examples and not is_large(batch):
             gram = batch.similarity if renormalize else None
             return take(batch.similarity, batch.relations, rho, pairs, lam.values, gram)
-        own = (anchors * anchors).sum(1)  # s(a, a), also the squared norm of the anchor
-        norms = (examples * examples).sum(1) if renormalize else None
+        own = batch.square_norms(anchors)  # s(a, a), also the squared norm of the anchor
+        norms = batch.square_norms(examples) if renormalize else None
 
         def sums_of_rows(similarity: Tensor, relations: Relations, rows: slice) -> Sums:
             weights = lam.of_rows(rows)
@@ -80,7 +80,7 @@ def mix_embeddings(
 
     if pairs == "neg-neg" or not needs_windows(batch):
         return sums_of(batch.similarity, batch.relations, examples, lam.values)
-    norms = (examples * examples).sum(1) if renormalize else None
+    norms = batch.square_norms(examples) if renormalize else None
     return sums_of_windows(batch, lambda s, r, w: sums_of(s, r, examples[w], lam.of_rows(w), norms, w.start))
 
 

@@ -178,6 +178,22 @@ def test_mixed_loss_in_chunks(
         torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
 
 
+def test_no_error_of_the_norms_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalised anchors: s(a, a) is a constant, and its large radial gradient is not formed and taken out again."""
+    if reason := mx.backend.why_not("cpu"):
+        pytest.skip(reason)
+    monkeypatch.setattr(chunked, "LARGEST_WHOLE", 0)
+    n = 1024
+    x = torch.randn(n, 512, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="embed", pairs="anc-neg")
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        leaf = x.to(dtype, copy=True).requires_grad_()
+        criterion.mixed_loss(leaf, torch.arange(n) // 8, pairs="anc-neg", seed=3).backward()
+        gradients.append(leaf.grad.double())
+    assert (gradients[1] - gradients[0]).norm() < 9e-7 * gradients[0].norm()
+
+
 @pytest.mark.parametrize(("pairs", "renormalize"), [*MIXED, *WITHIN])
 def test_clean_and_mixed_sums_read_the_same_similarities(
     pairs: str, renormalize: bool, monkeypatch: pytest.MonkeyPatch
