@@ -240,8 +240,7 @@ def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
     if backend.choose(similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        none = similarity.new_empty(0)
-        clean = kernels.pair_sums(similarity, *_clean(args)) if with_clean else (none, none)
+        clean = kernels.pair_sums(similarity, *_clean(args)) if with_clean else _empty_sums(similarity, False)[2:]
         return *kernels.pair_sums(similarity, *args), *clean
     problem, _alive = _problem(similarity, *args)
     outputs = _empty_sums(similarity, with_clean)
