@@ -19,7 +19,7 @@ from .heads import PoolingHead
 from .ops.anchor_sums import list_arguments, run_anchor_sums, run_anchor_sums_backward
 from .ops.library import LIBRARY, implement, register_autograd
 from .ops.mix_pool import compute_dtype, run_mix_pool, run_mix_pool_backward, strides
-from .ops.mixes import TILE, WARP_TILE, Mixes
+from .ops.mixes import TILES, Mixes
 from .pairs import Lambda, unordered
 from .relations import Relations
 from .used_pairs import used_pairs
@@ -135,7 +135,7 @@ class _Problem(NamedTuple):
         channels, size = self.features.shape[1], self.weight.shape[0]
         bytes_of_mix = channels * (2 * bytes_of_element + 2) + size * 2 * bytes_of_element
         room = self.workspace // max(1, bytes_of_mix)
-        whole = TILE**2 if room >= TILE**2 else WARP_TILE**2
+        whole = next((tile**2 for tile in TILES if tile**2 <= room), TILES[-1] ** 2)
         return max(whole, room // whole * whole)
 
     def kept_shape(self) -> tuple[int, int]:

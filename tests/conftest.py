@@ -31,7 +31,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def emulated_devices() -> dict[bool, emulated.Device]:
-    return {tiny: emulated.Device(emulated.build(*[emulated.TINY_BLOCKS] * tiny)) for tiny in (False, True)}
+    return {tiny: emulated.Device(emulated.build(*[emulated.TINY_BLOCKS] * tiny), tiny) for tiny in (False, True)}
 
 
 @pytest.fixture(params=[False], ids=["normal"])

@@ -38,13 +38,15 @@ def cast(mixes: Mixes, dtype: torch.dtype) -> Mixes:
 # ---- mix_pool -------------------------------------------------------------------------------------------------
 
 
-def pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None) -> tuple[Tensor, Tensor]:
+def pool(
+    features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None, with_argmax: bool = True
+) -> tuple[Tensor, Tensor]:
     """The launch itself: the op on CPU tensors takes half types to float."""
     pooled = features.new_empty((len(mixes), features.shape[1]))
     argmax = torch.full(pooled.shape, -1, dtype=torch.int16)
     arguments = mix_pool_op._native_args(features, order, mixes.tensors)
     element = mix_pool_op.native.element(features.dtype)
-    pointers = addresses(features, averages, pooled, argmax)
+    pointers = addresses(features, averages, pooled, argmax if with_argmax else None)
     launch("mix_pool", compute_dtype(features), features, arguments, element, *pointers)
     return pooled, argmax
 
@@ -96,14 +98,16 @@ def check_pool(
         grad_features = torch.ones_like(features, dtype=mixes.lam.dtype)
         grad_averages = None if averages is None else torch.ones_like(averages)
         unpool(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
-        results.append((pooled, argmax, grad_features, *([] if grad_averages is None else [grad_averages])))
+        alone, _ = pool(features, order, mixes, averages, with_argmax=False)
+        results.append((pooled, argmax, grad_features, alone, *([] if grad_averages is None else [grad_averages])))
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
-    pooled, argmax, grad_features, *rest = results[0]
+    pooled, argmax, grad_features, alone, *rest = results[0]
 
     # Half types round the ratio of the weights, the mix, and the result.
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype]
     close(pooled, truth, tolerance)
+    close(alone, truth, tolerance)
     assert ((argmax >= 0) & (argmax < maps.shape[2])).all()
     at_argmax = maps.gather(2, argmax.long()[..., None])[..., 0]
     close(at_argmax, maps.amax(2), tolerance)
@@ -140,19 +144,50 @@ def test_pool_of_several_blocks(device: emulated.Device, dtype: torch.dtype, shu
         check_pool(device, dtype, "channels_last", channels, (2, 3), examples=25, shuffle=shuffle)
 
 
+@pytest.mark.parametrize(
+    ("device", "size"),
+    [
+        *((True, size) for size in [(1, 1), (3, 1), (2, 2), (7, 7)]),
+        pytest.param(False, (1, 1), marks=pytest.mark.slow),  # a minute, since small launches go without tiles
+    ],
+    indirect=["device"],
+)
+@pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
+def test_tiles_are_staged_once(device: emulated.Device, dtype: torch.dtype, size: tuple[int, int]) -> None:
+    """Whole tiles of half maps, whatever their number of positions: every row of a tile is copied once."""
+    # A warp takes 8 x 8 examples, a block 2 x 2 or 4 x 4 warps.
+    tile, examples, channels = (16, 40, 256) if device.has_tiny_blocks else (32, 70, 128 * 512)
+    features = feature_maps(examples, channels, *size, "channels_last").to(dtype)
+    order = torch.randperm(examples, generator=torch.Generator().manual_seed(1))
+    mixes = cast(random_mixes(examples, False, torch.float64), dtype)
+    before = device.copied_bytes()
+    pooled, _ = pool(features, order, mixes, None, with_argmax=False)
+    whole = examples // tile
+    rows = 2 * tile * (whole * (whole - 1) // 2)
+    positions = max(4, 2 * math.ceil(size[0] * size[1] / 2))  # two stages of two at least
+    assert device.copied_bytes() - before == rows * channels * positions * features.element_size()
+    truth = mixed_maps(features, order, mixes).amax(2)
+    close(pooled, truth, {torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype])
+
+
+@tiny_blocks
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("channels", [8, 5])
-def test_pool_at_the_end_of_the_range(device: emulated.Device, dtype: torch.dtype, channels: int) -> None:
+@pytest.mark.parametrize(("examples", "channels"), [(12, 8), (12, 5), (34, 128)])
+def test_pool_at_the_end_of_the_range(
+    device: emulated.Device, dtype: torch.dtype, examples: int, channels: int
+) -> None:
     """The weight that is taken out may be the smaller one, and what is left of a mix then be infinite."""
-    order, mixes = torch.arange(12), cast(random_mixes(12, False, torch.float64), dtype)
+    order, mixes = torch.arange(examples), cast(random_mixes(examples, False, torch.float64), dtype)
     largest = 0.45 * torch.finfo(torch.float32 if dtype == torch.float64 else dtype).max
     for sign in (-1, 1):
-        features = (sign * largest * (0.5 + feature_maps(12, channels, 2, 3, "channels_last").sigmoid() / 2)).to(dtype)
+        features = (sign * largest * (0.5 + feature_maps(examples, channels, 2, 3, "channels_last").sigmoid() / 2)).to(dtype)
         pooled, argmax = pool(features, order, mixes, None)
         maps = mixed_maps(features, order, mixes)
         tolerance = {torch.bfloat16: 2e-2, torch.float16: 3e-3}.get(dtype, 1e-6)
         assert pooled.isfinite().all()
+        alone, _ = pool(features, order, mixes, None, with_argmax=False)
         close(pooled.double() / largest, maps.amax(2) / largest, tolerance)
+        close(alone.double() / largest, maps.amax(2) / largest, tolerance)
         close(maps.gather(2, argmax.long()[..., None])[..., 0] / largest, maps.amax(2) / largest, tolerance)
 
 
@@ -183,16 +218,23 @@ def test_op_and_its_gradient(device: emulated.Device, dtype: torch.dtype, layout
         close(actual, expected, 1e-12 if dtype == torch.float64 else 1e-5)
 
 
+@tiny_blocks
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("shuffle", [False, True], ids=["tiles", "shuffled"])
-def test_nan_in_a_map_comes_out(device: emulated.Device, dtype: torch.dtype, layout: str, shuffle: bool) -> None:
-    features = feature_maps(9, 4, 3, 4, layout).to(dtype)
+@pytest.mark.parametrize(("examples", "channels"), [(9, 4), (34, 128)])
+def test_nan_in_a_map_comes_out(
+    device: emulated.Device, dtype: torch.dtype, layout: str, shuffle: bool, examples: int, channels: int
+) -> None:
+    features = feature_maps(examples, channels, 3, 4, layout).to(dtype)
     features[2, 1, 1, 1] = features[2, 1, 2, 0] = features[5, 2, 2, 3] = math.nan
-    mixes = cast(random_mixes(9, False, torch.float64, shuffle=shuffle), dtype)
-    pooled, argmax = pool(features, torch.arange(9), mixes, None)
-    is_nan = mixed_maps(features, torch.arange(9), mixes).isnan()
+    order = torch.arange(examples)
+    mixes = cast(random_mixes(examples, False, torch.float64, shuffle=shuffle), dtype)
+    pooled, argmax = pool(features, order, mixes, None)
+    alone, _ = pool(features, order, mixes, None, with_argmax=False)
+    is_nan = mixed_maps(features, order, mixes).isnan()
     assert torch.equal(pooled.isnan(), is_nan.any(2))
+    assert torch.equal(alone.isnan(), is_nan.any(2))
     assert torch.equal(argmax.long()[is_nan.any(2)], is_nan.int().argmax(2)[is_nan.any(2)])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metrix_ext import native, reference
 from metrix_ext.ops.mix_pool import mix_pool
-from metrix_ext.ops.mixes import Mixes, all_pairs
+from metrix_ext.ops.mixes import TILES, Mixes, all_pairs
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
 
@@ -262,20 +262,23 @@ def test_bad_arguments_are_named() -> None:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("n", [0, 1, 5, 16, 47, 64])
+@pytest.mark.parametrize("n", [0, 1, 5, 16, 47, 64, 100])
 def test_all_pairs_come_tile_by_tile(n: int, ordered: bool) -> None:
-    """Each pair once; whole tiles of 16 x 16 examples first, then whole ones of 4 x 4, so that kernels share rows."""
+    """Each pair once; whole tiles of 32 x 32 examples first, then smaller ones, so that kernels share rows."""
     first, second = all_pairs(n, ordered, torch.device("cpu"))
     expected = {(i, j) for i in range(n) for j in range(n) if (i != j if ordered else i < j)}
     listed = list(zip(first.tolist(), second.tolist(), strict=True))
     assert len(listed) == len(expected)
     assert set(listed) == expected
     halves = 1 if ordered else 2
-    tiles, warp_tiles = ((n // side) * (n // side - 1) // halves for side in (16, 4))
-    for begin in range(0, 256 * tiles, 256):
-        of_block = slice(begin, begin + 256)
-        assert len(first[of_block].unique()) == len(second[of_block].unique()) == 16
-    for begin in range(0, 16 * warp_tiles, 16):
-        of_warp = slice(begin, begin + 16)
-        assert first[of_warp].tolist() == [i for i in first[of_warp].unique().tolist() for _ in range(4)]
-        assert second[of_warp].tolist() == second[of_warp].unique().tolist() * 4
+    for side in TILES:
+        # Quarters of quarters: of a pair's number in its tile the last two bits are of the column and two of the row,
+        # and then in turn one of the column and one of the row.
+        bits = [torch.arange(side**2) >> k & 1 for k in range(10)]
+        row = bits[2] + 2 * bits[3] + 4 * bits[5] + 8 * bits[7] + 16 * bits[9]
+        column = bits[0] + 2 * bits[1] + 4 * bits[4] + 8 * bits[6] + 16 * bits[8]
+        for begin in range(0, (n // side) * (n // side - 1) // halves * side**2, side**2):
+            rows, columns = first[begin : begin + side**2], second[begin : begin + side**2]
+            assert torch.equal(rows, rows[0] + row)
+            assert torch.equal(columns, columns[0] + column)
+            assert rows[0] % side == columns[0] % side == 0

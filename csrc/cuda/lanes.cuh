@@ -18,6 +18,9 @@ struct Single {
   using Element = E;
   using Vector = E;
   using Index = int;
+  struct Two {
+    E low, high;
+  };
   static constexpr int kChannels = 1;
   static constexpr int kAhead[2] = {sizeof(E) == 8 ? 1 : 5, sizeof(E) == 8 ? 2 : 3};
 
@@ -42,6 +45,11 @@ struct Single {
   __device__ __forceinline__ static Index index_of_larger(Index index, Vector x, Vector best, int position) {
     return x > best ? position : index;
   }
+
+  // Two numbers that every lane has, and one of them for every channel.
+  __device__ __forceinline__ static Two two(E low, E high) { return {low, high}; }
+  __device__ __forceinline__ static Vector one_of(Two two, int which) { return which == 0 ? two.low : two.high; }
+
   __device__ __forceinline__ static E channel(Vector x, int) { return x; }
   __device__ __forceinline__ static int16_t position(Index index, int) { return int16_t(index); }
 
@@ -58,6 +66,7 @@ struct Packed {
   using Element = E;
   using Vector = V;
   using Index = unsigned;
+  using Two = V;
   static constexpr int kChannels = 2;
   static constexpr int kAhead[2] = {1, 1};
 
@@ -80,6 +89,18 @@ struct Packed {
     const unsigned is_larger = __hgt2_mask(x, best);
     return (index & ~is_larger) | (unsigned(position) * 0x10001u & is_larger);
   }
+  __device__ __forceinline__ static Two two(float low, float high) {
+    V both;
+    round_to(low, both.x);
+    round_to(high, both.y);
+    return both;
+  }
+  __device__ __forceinline__ static Vector one_of(Two two, int which) {
+    V both;
+    both.x = both.y = which == 0 ? two.x : two.y;
+    return both;
+  }
+
   __device__ __forceinline__ static float channel(Vector x, int which) { return to_number(which == 0 ? x.x : x.y); }
   __device__ __forceinline__ static int16_t position(Index index, int which) {
     return int16_t(which == 0 ? index : index >> 16);
@@ -102,6 +123,7 @@ struct Wide {
   struct Index {
     typename L::Index low, high;
   };
+  using Two = typename L::Two;
   static constexpr int kChannels = 2 * L::kChannels;
   static constexpr int kAhead[2] = {2, 1};
   static_assert(sizeof(Vector) == sizeof(uint2));
@@ -127,6 +149,14 @@ struct Wide {
     return {L::index_of_larger(index.low, x.low, best.low, position),
             L::index_of_larger(index.high, x.high, best.high, position)};
   }
+  template <class Number>
+  __device__ __forceinline__ static Two two(Number low, Number high) {
+    return L::two(low, high);
+  }
+  __device__ __forceinline__ static Vector one_of(Two two, int which) {
+    return {L::one_of(two, which), L::one_of(two, which)};
+  }
+
   __device__ __forceinline__ static auto channel(Vector x, int which) {
     return which < L::kChannels ? L::channel(x.low, which) : L::channel(x.high, which - L::kChannels);
   }

@@ -14,8 +14,8 @@ from .. import native
 # How the schemas of both ops spell a list.
 ARGUMENTS = "Tensor first, Tensor second, Tensor lam, Tensor begin, Tensor uses"
 
-# Kernels keep the rows of a tile of examples at hand; on a GPU a warp mixes 4 x 4 of them at a time.
-TILE, WARP_TILE = 16, 4
+# Kernels keep the features of a tile of examples at hand. A larger tile is made of smaller ones, each half as wide.
+TILES = (32, 16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,19 @@ def native_mixes(first: Tensor, second: Tensor, lam: Tensor, begin: Tensor, uses
 def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """Every pair (i, j) of different examples, i < j unless ordered, tile by tile.
 
-    First come the whole tiles, so that every 256 pairs in a row are one and a block of 16 warps reads 32 examples; then
-    the whole warp tiles of those that the diagonal and the edge cut; then what these cut of warp tiles.
+    First come the whole tiles of 32 x 32, then of those that the diagonal and the edge cut the whole ones of 16 x 16, and
+    so on: so 32^2, 16^2, 8^2 or 4^2 pairs in a row are a tile wherever they begin at a multiple of their number and lie
+    before the smaller ones. In a tile come its quarters, row by row, and so on; in one of 4 x 4 the pairs, row by row.
     """
     index = torch.arange(examples, device=device)
     first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))
     key = torch.zeros_like(first)
-    for tile in (TILE, WARP_TILE):
+    for tile in TILES:
         edge = examples // tile * tile
         key += (first // tile == second // tile) | (first >= edge) | (second >= edge)
-    for tile in (TILE, WARP_TILE):
-        key = key * (examples // tile + 1) + first // tile
-        key = key * (examples // tile + 1) + second // tile
+    for tile in TILES:
+        rows = examples // tile + 1 if tile == TILES[0] else 2
+        key = (key * rows + first // tile % rows) * rows + second // tile % rows
     # Boolean indexing would synchronise the device; the number of pairs is known.
     left_out = first == second if ordered else first >= second
     count = examples * (examples - 1) // (1 if ordered else 2)

@@ -50,11 +50,18 @@ struct Barrier {
   unsigned long generation = 0;
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
 struct Fiber {
   ucontext_t start;
   jmp_buf state;
   std::unique_ptr<char[]> stack;
   bool started, finished;
+  std::vector<std::vector<Copy>> copies;  // those committed together, and last those that are not yet
 };
 
 constexpr int kWarpSize = 32;
@@ -69,6 +76,7 @@ inline int current;
 inline int votes;
 inline bool reversed = false;
 inline long launches = 0;
+inline long copied_bytes = 0;  // by copies that go on while threads work
 inline unsigned long progress;  // changes whenever a barrier opens or a fiber ends
 inline const std::function<void()>* body;
 
@@ -128,6 +136,7 @@ inline void run_block(int threads) {
   warps.assign((threads + kWarpSize - 1) / kWarpSize, Barrier{});
   for (int t = 0; t < threads; ++t) {
     fibers[t].started = fibers[t].finished = false;
+    fibers[t].copies.assign(1, {});
     ++warps[t / kWarpSize].expected;
   }
   whole_block = Barrier{threads, 0, 0};
@@ -144,6 +153,9 @@ inline void run_block(int threads) {
     if (progress == before)
       throw std::runtime_error("some threads of a block wait at a barrier that the others never reach");
   }
+  for (int t = 0; t < threads; ++t)
+    for (const std::vector<Copy>& together : fibers[t].copies)
+      if (!together.empty()) throw std::runtime_error("a block ends before a copy to its shared memory has come");
 }
 
 // Every lane's value of one warp exchange, valid until leave_exchange.

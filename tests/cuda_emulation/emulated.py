@@ -47,7 +47,8 @@ tiny_blocks = pytest.mark.parametrize("device", [False, True], ids=["normal", "t
 class Device:
     """A build of the emulated device, and its controls."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, has_tiny_blocks: bool) -> None:
+        self.has_tiny_blocks = has_tiny_blocks
         # A name of its own: under the same name Python would hand out the first build again.
         spec = importlib.util.spec_from_file_location(f"build_{library.parent.name}._C", library)
         assert spec is not None
@@ -62,6 +63,11 @@ class Device:
 
     def launches(self) -> int:
         return int(self._controls.emulation_launches())
+
+    def copied_bytes(self) -> int:
+        """Copied to shared memory while threads work."""
+        self._controls.emulation_copied_bytes.restype = ctypes.c_long
+        return int(self._controls.emulation_copied_bytes())
 
 
 def build(*extra_flags: str) -> Path:

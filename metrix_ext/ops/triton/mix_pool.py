@@ -22,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..mix_pool import strides
-from ..mixes import WARP_TILE
+from ..mixes import TILES
 from .launch import OPTIONS, on_device
 
 # Each of the 128 threads of a program has two channels forward, and backward one with a register for each position.
@@ -171,7 +171,7 @@ def mix_pool(features: Tensor, order: Tensor, *args: Any) -> tuple[Tensor, Tenso
     if pooled.numel() == 0:
         return pooled, argmax
     features = features.contiguous(memory_format=torch.channels_last)
-    grid = triton.cdiv(len(first), WARP_TILE**2), triton.cdiv(channels, CHANNELS)
+    grid = triton.cdiv(len(first), TILES[-1]**2), triton.cdiv(channels, CHANNELS)
     with on_device(features):
         pool_blocks[grid](
             features,
@@ -184,7 +184,7 @@ def mix_pool(features: Tensor, order: Tensor, *args: Any) -> tuple[Tensor, Tenso
             height * width,
             channels * height * width,
             channels,
-            WARP_TILE,
+            TILES[-1],
             CHANNELS,
             **OPTIONS,
         )

@@ -1,0 +1,41 @@
+// Copies from global to shared memory that go on while the thread works: __pipeline_commit() and
+// __pipeline_wait_prior() of CUDA wait for them.
+#pragma once
+
+#include <cuda_pipeline.h>
+
+#include <cstdint>
+
+namespace metrix::cuda {
+
+// An address in shared memory. The compiler's own copies take a pointer, and make the address of it before each of them
+// from two special registers; this number is made once.
+class SharedAddress {
+ public:
+  __device__ __forceinline__ explicit SharedAddress(void* memory) {
+#ifdef __CUDA_ARCH__
+    address_ = unsigned(__cvta_generic_to_shared(memory));
+    asm volatile("" : "+r"(address_));
+#else
+    address_ = static_cast<char*>(memory);
+#endif
+  }
+
+  // Begins to copy 16 bytes to so many bytes behind the address. Both are a multiple of 16.
+  __device__ __forceinline__ void copy_16_bytes(int behind, const void* from) const {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address_ + behind), "l"(from) : "memory");
+#else
+    __pipeline_memcpy_async(address_ + behind, from, 16);
+#endif
+  }
+
+ private:
+#ifdef __CUDA_ARCH__
+  unsigned address_;
+#else
+  char* address_;
+#endif
+};
+
+}  // namespace metrix::cuda
