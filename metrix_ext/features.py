@@ -1,8 +1,8 @@
 """Feature mixup through a PoolingHead with a maximum: Eq. (9) over mixes of feature maps, chunk by chunk.
 
 A chunk of mixes is pooled (mix_pool), projected (a matrix product) and compared with the anchors of its examples
-(anchor_sums). Nothing of a chunk is kept but its projections, where those of all mixes fit into the workspace; backward
-forms the rest again. One op, so that torch.compile sees one node however many chunks there are.
+(anchor_sums). What fits into the workspace is kept for backward: all of a single chunk, and the projections of several;
+the rest is formed again. One op, so that torch.compile sees one node however many chunks there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .formula import Rho, flat
 from .heads import PoolingHead
 from .ops.anchor_sums import list_arguments, run_anchor_sums, run_anchor_sums_backward
 from .ops.library import LIBRARY, implement, register_autograd
-from .ops.mix_pool import compute_dtype, run_mix_pool, run_mix_pool_backward, strides
+from .ops.mix_pool import compute_dtype, fill, run_mix_pool_backward, strides
 from .ops.mixes import TILES, Mixes
 from .pairs import Lambda, unordered
 from .relations import Relations
@@ -30,12 +30,13 @@ WORKSPACE = 128 * 2**20
 _ARGUMENTS = (
     "Tensor features, Tensor weight, Tensor? bias, Tensor anchors, Tensor order, Tensor positives, Tensor self_index, "
     "Tensor? mask, Tensor lam, str pairs, bool one_mix_per_pair, bool average, bool exponential, float[] rho, "
-    "int workspace"
+    "int workspace, bool[] wanted"
 )
-LIBRARY.define(f"feature_sums({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+_TENSORS = _ARGUMENTS.count("Tensor")
+LIBRARY.define(f"feature_sums({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
 LIBRARY.define(
-    f"feature_sums_backward(Tensor grad_sums, Tensor sums, Tensor kept, {_ARGUMENTS}, bool[] wanted)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
+    "feature_sums_backward(Tensor grad_sums, Tensor sums, Tensor projected, Tensor pooled, Tensor argmax, "
+    f"{_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -71,7 +72,9 @@ def mix_features(
         # Channels side by side are what a warp loads at once. Once, not chunk by chunk.
         features = features.contiguous(memory_format=torch.channels_last)
     exact = compute_dtype(features)
-    sums, nonzero, _kept = _differentiable(
+    others_wanted = anchors.requires_grad or (bias is not None and bias.requires_grad)
+    wanted = features.requires_grad, weight.requires_grad, others_wanted
+    sums, nonzero, *_kept = _differentiable(
         features,
         weight,
         None if bias is None else bias.to(dtype),
@@ -86,6 +89,7 @@ def mix_features(
         head.pool == "avg+max",
         *flat(rho),
         workspace,
+        [is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
     )
     return sums.to(anchors.dtype), nonzero.detach()
 
@@ -108,6 +112,7 @@ class _Problem(NamedTuple):
     exponential: bool
     rho: list[float]
     workspace: int
+    wanted: list[bool]  # whether features, weight and any of the others have a gradient
 
     @property
     def relations(self) -> Relations:
@@ -138,15 +143,42 @@ class _Problem(NamedTuple):
         whole = next((tile**2 for tile in TILES if tile**2 <= room), TILES[-1] ** 2)
         return max(whole, room // whole * whole)
 
-    def kept_shape(self) -> tuple[int, int]:
-        """Of the projections that are kept: those of all mixes or none. Known without looking at the data."""
-        n, size = self.order.shape[0], self.weight.shape[0]
+    def kept(self) -> _Kept:
+        """Room for what is kept. Its size is known without looking at the data: for all pairs, used or not."""
+        n, (size, channels) = self.order.shape[0], self.weight.shape
         rows = n * (n - 1) // (2 if self.one_mix_per_pair or unordered(self.pairs) else 1)
-        return (rows if rows * size * self.features.element_size() <= self.workspace else 0), size
+        of_features, of_weight, _ = self.wanted
+        fits = rows * size * self.features.element_size() <= self.workspace
+        is_one_chunk = rows <= self._chunk_size()
+        return _Kept(
+            self.features.new_empty((rows if any(self.wanted) and fits else 0, size)),
+            self.features.new_empty((rows if of_weight and is_one_chunk else 0, channels)),
+            self.features.new_empty((rows if of_features and is_one_chunk else 0, channels), dtype=torch.int16),
+        )
 
-    def pool(self, mixes: Mixes, averages: Tensor | None, with_argmax: bool) -> tuple[Tensor, Tensor]:
-        """The mixes of a chunk [p, c], and where their maxima are."""
-        return run_mix_pool(self.features, self.order, *mixes.tensors, averages, with_argmax)
+    def pool(self, mixes: Mixes, averages: Tensor | None, pooled: Tensor | None, argmax: Tensor | None) -> Tensor:
+        """The mixes of a chunk [p, c], into a tensor if one is given, and where their maxima are."""
+        if pooled is None:
+            pooled = self.features.new_empty((len(mixes), self.features.shape[1]))
+        fill(self.features, self.order, mixes.tensors, averages, pooled, argmax)
+        return pooled
+
+    def again(
+        self,
+        mixes: Mixes,
+        averages: Tensor | None,
+        projected: Tensor | None,
+        pooled: Tensor | None,
+        argmax: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What backward needs of a chunk: what was kept, or all of it made again."""
+        of_features, of_weight, _ = self.wanted
+        if projected is None or (of_weight and pooled is None) or (of_features and argmax is None):
+            shape = len(mixes), self.features.shape[1]
+            argmax = self.features.new_empty(shape, dtype=torch.int16) if of_features else None
+            pooled = self.pool(mixes, averages, None, argmax)
+            projected = self.project(pooled) if projected is None else projected
+        return projected, pooled, argmax
 
     def project(self, pooled: Tensor, out: Tensor | None = None) -> Tensor:
         """The linear layer, [p, d]."""
@@ -155,47 +187,55 @@ class _Problem(NamedTuple):
         return torch.addmm(self.bias, pooled, self.weight.T, out=out)
 
 
-def _forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+class _Kept(NamedTuple):
+    """What forward leaves to backward: of all mixes, or empty."""
+
+    projected: Tensor  # [p, d]
+    pooled: Tensor  # [p, c]
+    argmax: Tensor  # [p, c]
+
+    def of_chunk(self, at: slice) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        projected, pooled, argmax = (tensor[at] if len(tensor) else None for tensor in self)
+        return projected, pooled, argmax
+
+
+def _forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     problem = _Problem(*args)
     features, anchors = problem.features, problem.anchors
-    kept = features.new_empty(problem.kept_shape())
+    kept = problem.kept()
     averages = problem.averages
     sums = anchors.new_full((len(anchors), 2), -torch.inf if problem.exponential else 0.0)
     nonzero = torch.zeros_like(sums)
     with torch.autocast(features.device.type, enabled=False):
         for at, mixes, rest in problem.chunks():
-            pooled, _ = problem.pool(mixes, averages, with_argmax=False)
-            projected = problem.project(pooled, kept[at] if len(kept) else None)
+            to_projected, to_pooled, to_argmax = kept.of_chunk(at)
+            projected = problem.project(problem.pool(mixes, averages, to_pooled, to_argmax), to_projected)
             sums_of_chunk, nonzero_of_chunk = run_anchor_sums(projected, anchors, *rest)
             sums = torch.logaddexp(sums, sums_of_chunk) if problem.exponential else sums + sums_of_chunk
             nonzero += nonzero_of_chunk
-    return sums, nonzero, kept
+    return sums, nonzero, *kept
 
 
-def _gradients(
-    grad_sums: Tensor, sums: Tensor, kept: Tensor, *args_and_wanted: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gradients(grad_sums: Tensor, sums: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of features, weight, bias and anchors; that of the features is empty if it is not wanted."""
-    *args, wanted = args_and_wanted
-    problem = _Problem(*args)
+    kept, problem = _Kept(*rest[:3]), _Problem(*rest[3:])
     features, weight, anchors = problem.features, problem.weight, problem.anchors
     exact, averages = anchors.dtype, problem.averages
-    features_wanted, weight_wanted = wanted
+    features_wanted, weight_wanted, _ = problem.wanted
     grad_features = _zeros_like_maps(features, exact) if features_wanted else features.new_empty(0)
     grad_averages = torch.zeros_like(averages) if averages is not None and features_wanted else None
     grad_weight = torch.zeros_like(weight, dtype=exact)
     grad_bias = weight.new_zeros(len(weight), dtype=exact)
     grad_anchors = torch.zeros_like(anchors, memory_format=torch.contiguous_format)
     with torch.autocast(features.device.type, enabled=False):
-        for at, mixes, rest in problem.chunks():
-            pooled, argmax = problem.pool(mixes, averages, with_argmax=features_wanted)
-            projected = kept[at] if len(kept) else problem.project(pooled)
-            grad_projected = run_anchor_sums_backward(grad_sums, sums, projected, anchors, *rest, grad_anchors)
+        for at, mixes, relations in problem.chunks():
+            projected, pooled, argmax = problem.again(mixes, averages, *kept.of_chunk(at))
+            grad_projected = run_anchor_sums_backward(grad_sums, sums, projected, anchors, *relations, grad_anchors)
             grad_bias += grad_projected.sum(0, dtype=exact)
             if weight_wanted:
                 grad_weight += grad_projected.T @ pooled
             if features_wanted:
-                grad_pooled = torch.mm(grad_projected, weight, out=pooled)
+                grad_pooled = torch.mm(grad_projected, weight, out=None if len(kept.pooled) else pooled)
                 run_mix_pool_backward(grad_pooled, argmax, problem.order, *mixes.tensors, grad_features, grad_averages)
         if grad_averages is not None:
             height, width = features.shape[2:]
@@ -214,19 +254,20 @@ _run_backward = implement("feature_sums_backward", _gradients)
 
 
 @torch.library.register_fake("metrix_ext::feature_sums", lib=LIBRARY)
-def _forward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _forward_fake(*args: Any) -> tuple[Tensor, ...]:
     problem = _Problem(*args)
     m = problem.anchors.shape[0]
     sums, nonzero = (problem.anchors.new_empty((m, 2)) for _ in range(2))
-    return sums, nonzero, problem.features.new_empty(problem.kept_shape())
+    return sums, nonzero, *problem.kept()
 
 
 @torch.library.register_fake("metrix_ext::feature_sums_backward", lib=LIBRARY)
-def _backward_fake(grad_sums: Tensor, sums: Tensor, kept: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    *arguments, wanted = args
-    problem = _Problem(*arguments)
+def _backward_fake(
+    grad_sums: Tensor, sums: Tensor, projected: Tensor, pooled: Tensor, argmax: Tensor, *args: Any
+) -> tuple[Tensor, ...]:
+    problem = _Problem(*args)
     features, weight = problem.features, problem.weight
-    grad_features = _zeros_like_maps(features, features.dtype) if wanted[0] else features.new_empty(0)
+    grad_features = _zeros_like_maps(features, features.dtype) if problem.wanted[0] else features.new_empty(0)
     return (
         grad_features,
         torch.empty_like(weight, memory_format=torch.contiguous_format),
@@ -235,18 +276,17 @@ def _backward_fake(grad_sums: Tensor, sums: Tensor, kept: Tensor, *args: Any) ->
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, pairs, one_mix_per_pair, average, exponential, rho, workspace = inputs
-    ctx.options = pairs, one_mix_per_pair, average, exponential, rho, workspace
-    ctx.save_for_backward(output[0], output[2], *tensors)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    tensors, ctx.options = inputs[:_TENSORS], inputs[_TENSORS:]
+    sums, _nonzero, *kept = output
+    ctx.save_for_backward(sums, *kept, *tensors)
 
 
 def _backward(ctx: Any, grad_sums: Tensor, *_others: Any) -> tuple[Tensor | None, ...]:
-    sums, kept, *tensors = ctx.saved_tensors
-    features_wanted, weight_wanted, bias_wanted, anchors_wanted = ctx.needs_input_grad[:4]
-    gradients = _run_backward(grad_sums, sums, kept, *tensors, *ctx.options, [features_wanted, weight_wanted])
-    wanted = features_wanted, weight_wanted, bias_wanted, anchors_wanted
-    return (*(g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True)), *[None] * 11)
+    gradients = _run_backward(grad_sums, *ctx.saved_tensors, *ctx.options)
+    wanted = ctx.needs_input_grad[: len(gradients)]
+    none = [None] * (len(_Problem._fields) - len(gradients))
+    return (*(g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True)), *none)
 
 
 _differentiable = register_autograd("feature_sums", _run, _setup_context, _backward)

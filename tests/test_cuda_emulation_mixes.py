@@ -180,7 +180,9 @@ def test_pool_at_the_end_of_the_range(
     order, mixes = torch.arange(examples), cast(random_mixes(examples, False, torch.float64), dtype)
     largest = 0.45 * torch.finfo(torch.float32 if dtype == torch.float64 else dtype).max
     for sign in (-1, 1):
-        features = (sign * largest * (0.5 + feature_maps(examples, channels, 2, 3, "channels_last").sigmoid() / 2)).to(dtype)
+        features = (sign * largest * (0.5 + feature_maps(examples, channels, 2, 3, "channels_last").sigmoid() / 2)).to(
+            dtype
+        )
         pooled, argmax = pool(features, order, mixes, None)
         maps = mixed_maps(features, order, mixes)
         tolerance = {torch.bfloat16: 2e-2, torch.float16: 3e-3}.get(dtype, 1e-6)

@@ -88,13 +88,67 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("lam", ["pair", "batch"])
 @pytest.mark.parametrize("pairs", PAIR_SETS)
-def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str) -> None:
-    """Projections that fit into the workspace are kept, and give the same bits as those that are formed again."""
-    monkeypatch.setattr(feature_module._Problem, "_chunk_size", lambda self: 96)
+@pytest.mark.parametrize("chunk", [96, 10_000])
+def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str, chunk: int) -> None:
+    """What fits into the workspace is kept, and gives the same bits as what is formed again."""
+    monkeypatch.setattr(feature_module._Problem, "_chunk_size", lambda self: chunk)
+    rows = record_kept(monkeypatch)
     kept = step(torch.float32, pairs=pairs, lam=lam)
-    recomputed = step(torch.float32, pairs=pairs, lam=lam, workspace=1)
+    assert all(rows[0]) if chunk > N * N else rows[0][0] > 0 and rows[0][1:] == [0, 0]
+    nothing = feature_module._Kept(*(torch.empty(0) for _ in range(3)))
+    monkeypatch.setattr(feature_module._Problem, "kept", lambda self: nothing)
+    recomputed = step(torch.float32, pairs=pairs, lam=lam)
     for a, b in zip(kept, recomputed, strict=True):
         assert torch.equal(a, b)
+
+
+def record_kept(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """A list that fills with how many mixes are kept: projected, pooled, with their maxima."""
+    rows: list[list[int]] = []
+    original = feature_module._Problem.kept
+
+    def kept(self: feature_module._Problem) -> feature_module._Kept:
+        result = original(self)
+        rows.append([len(tensor) for tensor in result])
+        return result
+
+    monkeypatch.setattr(feature_module._Problem, "kept", kept)
+    return rows
+
+
+@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
+@pytest.mark.parametrize("workspace", [1, 2**27])
+def test_only_what_is_wanted_is_kept(
+    monkeypatch: pytest.MonkeyPatch, wanted: tuple[bool, bool, bool], workspace: int
+) -> None:
+    rows = record_kept(monkeypatch)
+    features, labels, lam = problem(torch.float32)
+    head = head_of(torch.float32)
+    embeddings = head(features).detach()
+    leaves = features, head.linear.weight, head.linear.bias
+    for leaf, is_wanted in zip(leaves, wanted, strict=True):
+        leaf.requires_grad_(is_wanted)
+    criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="feature", pairs="pos-neg", workspace=workspace)
+    loss = criterion.mixed_loss(embeddings, labels, "pos-neg", lam, features, head)
+    all_pairs = N * (N - 1) if workspace > 1 else 0
+    assert rows == [[all_pairs * any(wanted), all_pairs * wanted[1], all_pairs * wanted[0]]]
+    if any(wanted):
+        loss.backward(retain_graph=True)
+        expected = [g for g, is_wanted in zip(step(torch.float32)[1:4], wanted, strict=True) if is_wanted]
+        got = [leaf.grad.clone() for leaf in leaves if leaf.grad is not None]
+        assert distance(got, expected) < 1e-5
+        loss.backward()  # what was kept is as it was
+        assert distance([leaf.grad for leaf in leaves if leaf.grad is not None], [2 * g for g in got]) < 1e-6
+
+
+def test_nothing_is_kept_where_no_gradient_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = record_kept(monkeypatch)
+    features, labels, lam = problem(torch.float32)
+    head = head_of(torch.float32)
+    criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="feature", pairs="pos-neg")
+    with torch.no_grad():
+        criterion.mixed_loss(head(features), labels, "pos-neg", lam, features, head)
+    assert rows == [[0, 0, 0]]
 
 
 def test_layout_of_the_gradient() -> None:
@@ -206,6 +260,7 @@ def test_registration() -> None:
         True,
         [-2.0, 0.5, 0.0, 3.0, -0.5, 0.0],
         2**20,
+        [True, True, True],
     )
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.metrix_ext.feature_sums.default, arguments, test_utils=tests)

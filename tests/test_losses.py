@@ -559,9 +559,7 @@ QUIET = settings(deadline=None, derandomize=True, suppress_health_check=[HealthC
 class TestProperties:
     @given(name=st.sampled_from(sorted(ALL_CASES)), xy=batches())
     @settings(QUIET, max_examples=60)
-    def test_any_batch_as_the_loops_say(
-        self, backend: str, build: Build, name: str, xy: tuple[Tensor, Tensor]
-    ) -> None:
+    def test_any_batch_as_the_loops_say(self, backend: str, build: Build, name: str, xy: tuple[Tensor, Tensor]) -> None:
         case, loss = ALL_CASES[name], build(ALL_CASES[name])
         assert_close(value_and_gradients(loss, *xy), expected(case, loss, *xy), rtol=1e-9)
 

@@ -748,9 +748,7 @@ class TestFeature:
         got = gradients(criterion(head(f1), labels, source=f1, encode=head), [f1, *head.parameters()])
         by_hand = head_by_hand(head, "avg+max")
         clean = loop_oracle.clean_loss(CASES["ms"].loss, by_hand(f2), labels)
-        mixed = loop_oracle.mixed_loss(
-            CASES["ms"].loss, by_hand(f2), labels, "pos-neg", 0.3, source=f2, encode=by_hand
-        )
+        mixed = loop_oracle.mixed_loss(CASES["ms"].loss, by_hand(f2), labels, "pos-neg", 0.3, source=f2, encode=by_hand)
         assert_close(got, gradients(clean + 0.4 * mixed, [f2, *head.parameters()]), rtol=1e-8)
 
     @pytest.mark.parametrize("pool", ["avg", "max", "avg+max"])
@@ -774,9 +772,7 @@ class TestFeature:
             source = feature_map(len(labels))
             source[2, 1, 1, 1] = float("nan")
             criterion = metrix(build(CASES["ms"]), mix="feature")
-            value = criterion.mixed_loss(
-                x, labels, pairs="pos-neg", lam=0.3, source=source, encode=pooling_head(pool)
-            )
+            value = criterion.mixed_loss(x, labels, pairs="pos-neg", lam=0.3, source=source, encode=pooling_head(pool))
             assert value.isnan(), pool
 
     def test_reference_function(self, build: Build) -> None:
@@ -791,9 +787,7 @@ class TestFeature:
 
 
 class TestInput:
-    @pytest.mark.parametrize(
-        ("name", "pairs"), not_refused(["ms", "contrastive", "nca", "pa"], ["pos-neg", "anc-neg"])
-    )
+    @pytest.mark.parametrize(("name", "pairs"), not_refused(["ms", "contrastive", "nca", "pa"], ["pos-neg", "anc-neg"]))
     @pytest.mark.parametrize("hard", ["default", 1, "all"])
     def test_images(self, backend: str, build: Build, name: str, pairs: str, hard: object) -> None:
         """By default only the three hardest negatives of each anchor are mixed."""

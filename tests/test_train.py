@@ -473,9 +473,7 @@ def test_a_checkpoint_gives_back_the_recall_of_its_run(torchvision, archive, tmp
     model = models.build(args.arch, args.weights, args.embedding_size, args.pool)
     model.load_state_dict(stored["model"])
     half = data.load(args.dataset, args.data, args.image_size, args.split_seed).test
-    embeddings, labels = embed(
-        model, loaders.evaluation_loader(half, args), torch.device("cpu"), False, Interrupt()
-    )
+    embeddings, labels = embed(model, loaders.evaluation_loader(half, args), torch.device("cpu"), False, Interrupt())
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert recall_at_k(embeddings, labels, k=1)[1] == pytest.approx(summary["recall_at"]["1"], abs=0.03)
 
@@ -596,9 +594,7 @@ def test_a_loss_that_is_no_number_ends_the_run(torchvision, archive, tmp_path, c
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_leaves_a_checkpoint(torchvision, archive, tmp_path, number):
-    process = start(
-        "--dataset", "npz", "--data", archive, "--epochs", 10000, "--batch-size", 20, "--out", tmp_path
-    )
+    process = start("--dataset", "npz", "--data", archive, "--epochs", 10000, "--batch-size", 20, "--out", tmp_path)
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.time() + 300  # the first start of torch on a busy machine
     while not (metrics.exists() and metrics.read_text().count("\n") >= 1):

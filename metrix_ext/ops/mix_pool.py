@@ -100,29 +100,48 @@ def _native_args(features: Tensor, order: Tensor, mixes: tuple[Tensor, ...]) -> 
     return native.lib().MixPool(native_mixes(*mixes), channels, height * width, order.data_ptr(), *layout)
 
 
-def _forward(features: Tensor, order: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *mixes, averages, with_argmax = rest
+def fill(
+    features: Tensor,
+    order: Tensor,
+    mixes: tuple[Tensor, ...],
+    averages: Tensor | None,
+    pooled: Tensor,
+    argmax: Tensor | None,
+) -> None:
+    """Writes the pooled mixes [p, c], and where their maxima are unless that is None. No gradient is recorded."""
     features = features if strides(features) else features.contiguous()
     averages = None if averages is None else averages.contiguous()
     if backend.choose(features.device) == "triton":
         from .triton import mix_pool as kernels
 
-        return kernels.mix_pool(features, order, *mixes, averages, with_argmax)
+        kernels.mix_pool(features, order, *mixes, averages, pooled, argmax)
+        return
     if features.device.type == "cpu" and features.dtype in (torch.float16, torch.bfloat16):
-        pooled, argmax = _forward(features.float(), order, *mixes, averages, with_argmax)
-        return pooled.to(features.dtype), argmax
+        exact = torch.empty_like(pooled, dtype=torch.float32)
+        fill(features.float(), order, mixes, averages, exact, argmax)
+        pooled.copy_(exact)
+        return
     order = order.contiguous()
-    pooled = features.new_empty((len(mixes[0]), features.shape[1]))
-    argmax = features.new_empty(pooled.shape if with_argmax else 0, dtype=torch.int16)
     launch(
         "mix_pool",
         compute_dtype(features),
         features,
-        _native_args(features, order, tuple(mixes)),
+        _native_args(features, order, mixes),
         native.element(features.dtype),
-        *addresses(features, averages, pooled, argmax if with_argmax else None),
+        *addresses(features, averages, pooled, argmax),
     )
+
+
+def _forward(features: Tensor, order: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *mixes, averages, with_argmax = rest
+    pooled, argmax = _outputs(features, len(mixes[0]), with_argmax)
+    fill(features, order, tuple(mixes), averages, pooled, argmax if with_argmax else None)
     return pooled, argmax
+
+
+def _outputs(features: Tensor, mixes: int, with_argmax: bool) -> tuple[Tensor, Tensor]:
+    pooled = features.new_empty((mixes, features.shape[1]))
+    return pooled, features.new_empty(pooled.shape if with_argmax else 0, dtype=torch.int16)
 
 
 def _backward_into(
@@ -163,8 +182,7 @@ run_mix_pool_backward = implement("mix_pool_backward", _backward_into)
 
 @torch.library.register_fake("metrix_ext::mix_pool", lib=LIBRARY)
 def _forward_fake(features: Tensor, order: Tensor, first: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    pooled = features.new_empty((first.shape[0], features.shape[1]))
-    return pooled, features.new_empty(pooled.shape if rest[-1] else 0, dtype=torch.int16)
+    return _outputs(features, first.shape[0], rest[-1])
 
 
 @torch.library.register_fake("metrix_ext::mix_pool_backward", lib=LIBRARY)

@@ -89,9 +89,9 @@ def native_mixes(first: Tensor, second: Tensor, lam: Tensor, begin: Tensor, uses
 def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """Every pair (i, j) of different examples, i < j unless ordered, tile by tile.
 
-    First come the whole tiles of 32 x 32, then of those that the diagonal and the edge cut the whole ones of 16 x 16, and
-    so on: so 32^2, 16^2, 8^2 or 4^2 pairs in a row are a tile wherever they begin at a multiple of their number and lie
-    before the smaller ones. In a tile come its quarters, row by row, and so on; in one of 4 x 4 the pairs, row by row.
+    First come the whole tiles of 32 x 32, then of those that the diagonal and the edge cut the whole ones of 16 x 16,
+    and so on. In a tile come its quarters, row by row, and so on; in one of 4 x 4 the pairs, row by row. So of the
+    whole tiles of 32 x 32 every 16^2 pairs in a row are whole ones, too, and every 4^2.
     """
     index = torch.arange(examples, device=device)
     first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))

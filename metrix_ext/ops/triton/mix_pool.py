@@ -162,23 +162,21 @@ def add_uses(
         tl.store(target, tl.load(target, mask=inside, other=0) + total, mask=inside)
 
 
-def mix_pool(features: Tensor, order: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    """pooled [p, c], and argmax [p, c] or [0]. Features are copied unless they are channels_last."""
-    first, second, lam, _begin, _uses, averages, with_argmax = args
+def mix_pool(features: Tensor, order: Tensor, *args: Any) -> None:
+    """Writes pooled [p, c], and argmax [p, c] unless it is None. Features are copied unless they are channels_last."""
+    first, second, lam, _begin, _uses, averages, pooled, argmax = args
     channels, height, width = features.shape[1:]
-    pooled = torch.empty((len(first), channels), dtype=features.dtype, device=features.device)
-    argmax = torch.empty(pooled.shape if with_argmax else 0, dtype=torch.int16, device=features.device)
     if pooled.numel() == 0:
-        return pooled, argmax
+        return
     features = features.contiguous(memory_format=torch.channels_last)
-    grid = triton.cdiv(len(first), TILES[-1]**2), triton.cdiv(channels, CHANNELS)
+    grid = triton.cdiv(len(first), TILES[-1] ** 2), triton.cdiv(channels, CHANNELS)
     with on_device(features):
         pool_blocks[grid](
             features,
             *(t.contiguous() for t in (order, first, second, lam)),
             averages,
             pooled,
-            argmax if with_argmax else None,
+            argmax,
             len(first),
             channels,
             height * width,
@@ -188,7 +186,6 @@ def mix_pool(features: Tensor, order: Tensor, *args: Any) -> tuple[Tensor, Tenso
             CHANNELS,
             **OPTIONS,
         )
-    return pooled, argmax
 
 
 def mix_pool_backward(
