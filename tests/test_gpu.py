@@ -311,6 +311,22 @@ def test_pool(dtype: torch.dtype, layout: str, shuffle: bool, shape: tuple[int, 
         torch.testing.assert_close(results[1].double().sum((2, 3)), total, rtol=10 * tolerance, atol=10 * tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("aligned", [True, False], ids=["tiles", "averages not aligned"])
+def test_pool_of_many_mixes(dtype: torch.dtype, aligned: bool) -> None:
+    """Tiles in shared memory, whose mixes are those that a warp pools alone when it looks for the maxima, too."""
+    n, channels = 264, 2048
+    features = feature_maps(n, channels, 3, 3, "channels_last").to(dtype).cuda()
+    order = torch.randperm(n, device="cuda")
+    mixes = moved(random_mixes(n, False, torch.float64), "cuda", dtype)
+    averages = features.float().mean((2, 3))
+    if not aligned:
+        averages = torch.cat((averages.new_zeros(1), averages.flatten()))[1:].view(n, channels)
+    alone = mix_pool(features, order, mixes, averages)
+    with_maxima = mix_pool(features.detach().requires_grad_(), order, mixes, averages)
+    torch.testing.assert_close(alone.float(), with_maxima.float(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
 def sums_step(mixed: Tensor, anchors: Tensor, *rest: object) -> tuple[Tensor, ...]:
     """Sums and the gradients of mixes and anchors; a graph can hold this."""
     mixed, anchors = mixed.detach().requires_grad_(), anchors.detach().requires_grad_()

@@ -53,7 +53,11 @@ struct Single {
   __device__ __forceinline__ static E channel(Vector x, int) { return x; }
   __device__ __forceinline__ static int16_t position(Index index, int) { return int16_t(index); }
 
-  // The first count of the channels.
+  // Numbers by channel, of which the first count exist.
+  template <class Number>
+  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[1], int64_t count) {
+    if (count > 0) to[0] = from[0];
+  }
   template <class Number>
   __device__ __forceinline__ static void store(Number* to, const Number (&from)[1], int64_t count) {
     if (count > 0) *to = from[0];
@@ -107,9 +111,46 @@ struct Packed {
   }
 
   template <class Number>
+  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[2], int64_t count) {
+    if (count > 0) to[0] = from[0];
+    if (count > 1) to[1] = from[1];
+  }
+  template <class Number>
   __device__ __forceinline__ static void store(Number* to, const Number (&from)[2], int64_t count) {
     if (count > 0) to[0] = from[0];
     if (count > 1) to[1] = from[1];
+  }
+};
+
+// What is loaded and stored as one, which has to be aligned.
+template <int kBytes>
+using Bits = std::conditional_t<kBytes == 16, uint4, std::conditional_t<kBytes == 8, uint2, unsigned>>;
+
+template <class Number, int kCount>
+__device__ __forceinline__ void load_whole(const Number* from, Number (&to)[kCount]) {
+  const Bits<sizeof(to)> bits = *reinterpret_cast<const Bits<sizeof(to)>*>(from);
+  static_assert(sizeof(bits) == sizeof(to));
+  std::memcpy(&to, &bits, sizeof(to));
+}
+
+template <class Number, int kCount>
+__device__ __forceinline__ void store_whole(Number* to, const Number (&from)[kCount]) {
+  Bits<sizeof(from)> bits;
+  static_assert(sizeof(bits) == sizeof(from));
+  std::memcpy(&bits, &from, sizeof(bits));
+  *reinterpret_cast<Bits<sizeof(from)>*>(to) = bits;
+}
+
+// Another lane all of whose channels exist, side by side and aligned.
+template <class L>
+struct Whole : L {
+  template <class Number>
+  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[L::kChannels], int64_t) {
+    load_whole(from, to);
+  }
+  template <class Number>
+  __device__ __forceinline__ static void store(Number* to, const Number (&from)[L::kChannels], int64_t) {
+    store_whole(to, from);
   }
 };
 
@@ -165,12 +206,12 @@ struct Wide {
   }
 
   template <class Number>
+  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[kChannels], int64_t count) {
+    if (count > 0) load_whole(from, to);
+  }
+  template <class Number>
   __device__ __forceinline__ static void store(Number* to, const Number (&from)[kChannels], int64_t count) {
-    using Bits = std::conditional_t<sizeof(from) == sizeof(uint2), uint2, unsigned>;
-    static_assert(sizeof(Bits) == sizeof(from));
-    Bits bits;
-    std::memcpy(&bits, &from, sizeof(bits));
-    if (count > 0) *reinterpret_cast<Bits*>(to) = bits;
+    if (count > 0) store_whole(to, from);
   }
 };
 

@@ -16,40 +16,45 @@ __global__ void __launch_bounds__(kTileThreads)
   if (!is_tile(args.mixes, begin, Tile::kMixes)) return;
   const int from = int(blockIdx.y) * channels;
   const int end = from + channels < args.channels ? from + channels : int(args.channels);
-  const unsigned left = pool_tile<T, Tile>(args, input, output, begin, from, end);
+  const uint64_t left = pool_tile<T, Tile>(args, input, output, begin, from, end);
   if (left == 0) return;
   const int64_t own = begin + own_warp() * Tile::kWarpMixes;
   for (int channel = from; channel < end; channel += LaneChannels<L>::kSlab)
     for (int k = 0; k < Tile::kWarpMixes; k += kSide)
-      if (left >> k / kSide & 1)
+      if (left >> k & 0xf)
         pool<T, L, false, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
                                  LaneChannels<L>(args, channel));
 }
 
-// A block takes 16 mixes for each of its warps, in some channels. Tiles of so many mixes are done; 0: there are none.
-template <class T, class L, bool kArgmax>
+// Those mixes that are in no tile. A block takes 16 for each of its warps, in some channels.
+template <class T, class L, class Tile>
 __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
-    pool_mixes(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels,
-               int tile) {
+    pool_others(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
   const int64_t begin = int64_t(blockIdx.x) * kBlockMixes<T>;
-  if (tile != 0 && is_tile(args.mixes, begin / tile * tile, tile)) return;
+  if (is_tile(args.mixes, begin / Tile::kMixes * Tile::kMixes, Tile::kMixes)) return;
   const int64_t own = begin + own_warp() * kWarpMixes;
   const int from = int(blockIdx.y) * channels;
   const int end = from + channels < args.channels ? from + channels : int(args.channels);
-#pragma unroll 1
   for (int channel = from; channel < end; channel += LaneChannels<L>::kSlab)
-    pool_warp<T, L, kArgmax>(args, input, output, own, channel);
+    pool_warp<T, L, false>(args, input, output, own, channel);
+}
+
+// A block takes 16 mixes for each of its warps, in a slab of channels.
+template <class T, class L, bool kArgmax>
+__global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
+    pool_mixes(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output) {
+  const int64_t own = int64_t(blockIdx.x) * kBlockMixes<T> + own_warp() * kWarpMixes;
+  pool_warp<T, L, kArgmax>(args, input, output, own, int(blockIdx.y) * LaneChannels<L>::kSlab);
 }
 
 // So that 32 bits hold the offset of every position.
 constexpr int64_t kLargestOffset = int64_t(1) << 31;
 
-// Whether channels are side by side, in vectors of so many bytes that are aligned.
+// Whether channels are side by side, in vectors of so many elements that are aligned.
 template <class E, class T>
-bool are_aligned(const MixPoolArgs<T>& args, const void* features, int bytes) {
-  return args.channel_stride == 1 &&
-         (args.channels | args.image_stride | args.position_stride) * int64_t(sizeof(E)) % bytes == 0 &&
-         uintptr_t(features) % unsigned(bytes) == 0;
+bool are_aligned(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, int elements) {
+  return args.channel_stride == 1 && (args.channels | args.image_stride | args.position_stride) % elements == 0 &&
+         uintptr_t(input.features) % (elements * sizeof(E)) == 0;
 }
 
 // Blocks that fill a device several times over, and so many that a further part of the channels would only repeat what
@@ -60,49 +65,45 @@ constexpr int64_t kFewBlocks = 1, kManyBlocks = 2;
 constexpr int64_t kFewBlocks = 512, kManyBlocks = 2048;
 #endif
 
-// How many channels a block takes, in whole slabs, where so many blocks share all mixes.
-template <class L>
-int channels_of_block(int64_t channels, int64_t blocks) {
-  const int64_t slabs = ceil_div(channels, LaneChannels<L>::kSlab);
-  return int(ceil_div(slabs, std::min(slabs, ceil_div(kManyBlocks, blocks)))) * LaneChannels<L>::kSlab;
+// So many blocks share all mixes, and as many the channels of these as there is work for, in whole slabs.
+template <class T, class L, class... Parameters>
+void launch_shares(void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream, const MixPoolArgs<T>& args,
+                   const MixPoolInput<T>& input, const MixPoolOutput& output) {
+  const int64_t slabs = ceil_div(args.channels, LaneChannels<L>::kSlab);
+  const int64_t slabs_of_block = ceil_div(slabs, std::min(slabs, ceil_div(kManyBlocks, blocks)));
+  const dim3 grid(unsigned(blocks), unsigned(ceil_div(slabs, slabs_of_block)));
+  launch("mix_pool", kernel, grid, threads, stream, args, input, output, int(slabs_of_block) * LaneChannels<L>::kSlab);
 }
 
-template <class T, class L, bool kArgmax>
-void launch_mixes(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, int tile,
-                  void* stream) {
-  const int64_t blocks = ceil_div(args.mixes.count, kBlockMixes<T>);
-  const int channels = channels_of_block<L>(args.channels, blocks);
-  const dim3 grid(unsigned(blocks), unsigned(ceil_div(args.channels, channels)));
-  launch("mix_pool", pool_mixes<T, L, kArgmax>, grid, kPoolWarps<T> * kWarp, stream, args, input, output, channels,
-         tile);
-}
-
-// Many mixes of half maps go tile by tile, in whole slabs of channels, where no positions have to be kept in registers.
-template <class T, class L, class Tile>
-void launch_tiles(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, void* stream) {
-  const int64_t tiles = args.mixes.count / Tile::kMixes;
-  const int channels = channels_of_block<L>(args.channels, tiles);
-  const dim3 grid(unsigned(tiles), unsigned(ceil_div(args.channels, channels)));
-  launch("mix_pool", pool_tiles<T, L, Tile>, grid, kTileThreads, stream, args, input, output, channels);
+// Whether many mixes of half maps can go tile by tile, in whole slabs of channels.
+template <class E, class L, class Tile, class T>
+bool are_worth_tiles(const MixPoolArgs<T>& args, const MixPoolInput<T>& input) {
+  constexpr int kSlab = LaneChannels<L>::kSlab;
+  return are_aligned<E>(args, input, kPieceBytes / sizeof(E)) && args.channels % kSlab == 0 &&
+         args.mixes.count / Tile::kMixes * (args.channels / kSlab) >= kFewBlocks;
 }
 
 template <class E, bool kArgmax, class T>
 void launch_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, void* stream) {
   using Any = typename Lanes<E>::Any;
   using Wide = typename Lanes<E>::Neighbours;
-  int tile = 0;
+  const int64_t blocks = ceil_div(args.mixes.count, kBlockMixes<T>);
+  const auto launch_mixes = [&](auto kernel, int slab) {
+    const dim3 grid(unsigned(blocks), unsigned(ceil_div(args.channels, slab)));
+    launch("mix_pool", kernel, grid, kPoolWarps<T> * kWarp, stream, args, input, output);
+  };
+  if (!are_aligned<E>(args, input, Wide::kChannels) || uintptr_t(input.averages) % (Wide::kChannels * sizeof(T)) != 0)
+    return launch_mixes(pool_mixes<T, Any, kArgmax>, LaneChannels<Any>::kSlab);
   if constexpr (sizeof(E) == 2 && !kArgmax) {
-    using Halves = Tile<Any, 8>;
-    if (are_aligned<E>(args, input.features, kPieceBytes) && args.channels % LaneChannels<Wide>::kSlab == 0 &&
-        args.mixes.count / Halves::kMixes * args.channels / LaneChannels<Wide>::kSlab >= kFewBlocks) {
-      launch_tiles<T, Wide, Halves>(args, input, output, stream);
-      tile = Halves::kMixes;
+    using Halves = Tile<Whole<Any>, 8>;
+    if (are_worth_tiles<E, Wide, Halves>(args, input)) {
+      const int64_t tiles = args.mixes.count / Halves::kMixes;
+      launch_shares<T, Wide>(pool_tiles<T, Wide, Halves>, tiles, kTileThreads, stream, args, input, output);
+      launch_shares<T, Wide>(pool_others<T, Wide, Halves>, blocks, kPoolWarps<T> * kWarp, stream, args, input, output);
+      return;
     }
   }
-  if (are_aligned<E>(args, input.features, sizeof(typename Wide::Vector)))
-    launch_mixes<T, Wide, kArgmax>(args, input, output, tile, stream);
-  else
-    launch_mixes<T, Any, kArgmax>(args, input, output, tile, stream);
+  launch_mixes(pool_mixes<T, Wide, kArgmax>, LaneChannels<Wide>::kSlab);
 }
 
 template <class T>

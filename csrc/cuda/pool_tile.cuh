@@ -102,25 +102,28 @@ class TileCopies {
   const E* from_[kPieces];
 };
 
-// The ratios of the second's weight to the first's of a warp's mixes, in the order of the list, two by two.
+// The ratios of the second's weight to the first's of a warp's mixes, in the order of the list, two by two. Returns
+// those mixes, a bit for each, whose first's weight cannot be taken out.
 template <class L, class T, int kMixes>
-__device__ __forceinline__ void load_ratios(const T* lambdas, typename L::Two (&ratio)[kMixes / 2]) {
-  constexpr int kOfLane = (kMixes + kWarp - 1) / kWarp;
-  T of_lane[kOfLane];  // of mixes lane and lane + 32
+__device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename L::Two (&ratio)[kMixes / 2]) {
+  T of_lane[kMixes / kWarp];  // of mixes lane and lane + 32
+  uint64_t bad = 0;
   METRIX_UNROLL
-  for (int k = 0; k < kOfLane; ++k) {
-    const T lambda = lambdas[(k * kWarp + int(threadIdx.x) % kWarp) % kMixes];
+  for (int k = 0; k < kMixes / kWarp; ++k) {
+    const T lambda = as_given(lambdas)[k * kWarp + int(threadIdx.x) % kWarp];
     of_lane[k] = (T(1) - lambda) / lambda;
+    bad |= uint64_t(__ballot_sync(kAllLanes, !can_take_out(lambda))) << (k * kWarp);
   }
   const auto ratio_of = [&](int mix) { return __shfl_sync(kAllLanes, of_lane[mix / kWarp], mix % kWarp); };
   METRIX_UNROLL
   for (int mix = 0; mix < kMixes; mix += 2) ratio[mix / 2] = L::two(ratio_of(mix), ratio_of(mix + 1));
+  return bad;
 }
 
 // The mixes of a tile in channels [channel, end). The first's weight is taken out of all of them; returns where that is
-// no good, a few times: a bit for every 4 mixes of the warp in a row, the same in all lanes.
+// no good, a few times: a bit for every mix of the warp, the same in all lanes.
 template <class T, class Tile>
-__device__ __forceinline__ unsigned pool_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
+__device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
                                               const MixPoolOutput& output, int64_t begin, int channel, int end) {
   using L = typename Tile::Lanes;
   using V = typename L::Vector;
@@ -133,16 +136,17 @@ __device__ __forceinline__ unsigned pool_tile(const MixPoolArgs<T>& args, const 
   const TileCopies<T, Tile> copies(args, input.features, begin, shared_stages);
   METRIX_UNROLL
   for (int k = 0; k < kStages - 1; ++k) copies.begin(args, k, k * kPositions, channel, end);
-  typename L::Two ratio[kMixes / 2];
-  load_ratios<L, T, kMixes>(args.mixes.lambda + own, ratio);
 
   constexpr int kAhead = (kStages - 1) * kPositions;
   int positions = int(args.positions + kPositions - 1) / kPositions * kPositions;
   if (positions < kAhead) positions = kAhead;  // so that copies are never more than a slab ahead
-  unsigned left = 0;
+  uint64_t left = 0;
   int stage = 0;
 #pragma unroll 1
   for (; channel < end; channel += LaneChannels<L>::kSlab) {
+    // Loaded again for every slab, so that what follows the loop over positions has their registers.
+    typename L::Two ratio[kMixes / 2];
+    left |= load_ratios<L, T, kMixes>(args.mixes.lambda + own, ratio);
     V best[kMixes];
     METRIX_UNROLL
     for (int m = 0; m < kMixes; ++m) best[m] = L::least();
@@ -175,20 +179,35 @@ __device__ __forceinline__ unsigned pool_tile(const MixPoolArgs<T>& args, const 
     }
 
     const LaneChannels<L> channels(args, channel);
-    const auto averages_of = [&](const int64_t* examples, int mix) {
-      return Averages<T, L>(args, input, args.order[examples[own + mix]], channels);
+    // Lane k has the image of row k, and after the rows those of the columns.
+    const int64_t* const examples = as_given(lane % (2 * kSide) < kSide ? args.mixes.first : args.mixes.second);
+    const int of_lane = lane % (2 * kSide) < kSide ? mix_at(lane % kSide, 0) : mix_at(0, lane % kSide);
+    const int image = int(args.order[examples[own + of_lane]]);
+    const auto average_of = [&](int row) {
+      return Averages<T, L>(args, input, __shfl_sync(kAllLanes, image, row), channels);
     };
+    typename L::Element* to = static_cast<typename L::Element*>(output.pooled) + own * args.channels + channels.first;
     METRIX_UNROLL
-    for (int r = 0; r < kSide; ++r) {
-      const Averages<T, L> first = averages_of(args.mixes.first, mix_at(r, 0));
+    for (int quarter = 0; quarter < kMixes; quarter += 16) {
+      Averages<T, L> first[4], second[4];
       METRIX_UNROLL
-      for (int c = 0; c < kSide; ++c) {
-        const Averages<T, L> second = averages_of(args.mixes.second, mix_at(0, c));
-        const int m = mix_at(r, c);
-        const T lambda = args.mixes.lambda[own + m];
-        const bool is_finite =
-            write_mix<T, L, false>(args, input, output, own + m, lambda, lambda, best[m], {}, first, second, channels);
-        if (!__all_sync(kAllLanes, is_finite && can_take_out(lambda))) left |= 1u << m / 4;
+      for (int k = 0; k < 4; ++k) {
+        first[k] = average_of(row_of(quarter) + k);
+        second[k] = average_of(kSide + column_of(quarter) + k);
+      }
+      METRIX_UNROLL
+      for (int r = 0; r < 4; ++r) {
+        T lambda[4];
+        METRIX_UNROLL
+        for (int c = 0; c < 4; ++c) lambda[c] = args.mixes.lambda[own + quarter + 4 * r + c];
+        FiniteCheck<L> check;
+        METRIX_UNROLL
+        for (int c = 0; c < 4; ++c, to += args.channels) {
+          const int m = quarter + 4 * r + c;
+          write_pooled<T, L>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
+          check.add(best[m]);
+        }
+        if (!__all_sync(kAllLanes, check.is_passed())) left |= uint64_t(0xf) << (quarter + 4 * r);
       }
     }
   }

@@ -49,11 +49,7 @@ __device__ __forceinline__ bool pool(const MixPoolArgs<T>& args, const MixPoolIn
   const auto first_of = [](int m) { return kGrid ? m / kSide : m; };
   const auto second_of = [](int m) { return kSide + m % kSide; };
 
-  // The positions of 16 maxima in wide lanes leave no registers for the addresses of rows.
-  constexpr bool kShared = kArgmax && kGrid && sizeof(typename L::Index) == 8;
-  __shared__ const E* shared_rows[kShared ? kPoolWarps<T> : 1][2 * kSide];
-  const E* own_rows[2 * kSide];
-  const E* volatile* const shared_row = shared_rows[kShared ? threadIdx.x / kWarp : 0];
+  const E* rows[2 * kSide];
   unsigned swapped;
   typename L::Two ratio[kMixes / 2];
   typename L::Vector best[kMixes];
@@ -61,14 +57,8 @@ __device__ __forceinline__ bool pool(const MixPoolArgs<T>& args, const MixPoolIn
   {
     const LaneMix<T> mix(args.mixes, begin);
     METRIX_UNROLL
-    for (int k = 0; k < 2 * kSide; ++k) {
-      const E* const row = features + image_of(mix, k) * args.image_stride;
-      if (kShared)
-        shared_row[k] = row;
-      else
-        own_rows[k] = as_given(row + channels.offset);
-    }
-    if (kShared) __syncwarp();
+    for (int k = 0; k < 2 * kSide; ++k)
+      rows[k] = as_given(features + image_of(mix, k) * args.image_stride + channels.offset);
     const LargerWeight<T> larger = taken_out(mix.lambda);
     swapped = __ballot_sync(kAllLanes, larger.swapped) >> from;
     METRIX_UNROLL
@@ -91,8 +81,7 @@ __device__ __forceinline__ bool pool(const MixPoolArgs<T>& args, const MixPoolIn
       // Past the end the last position comes again, and changes no maximum.
       const unsigned offset = (unsigned(x + ahead) < last ? unsigned(x + ahead) : last) * position_stride;
       METRIX_UNROLL
-      for (int k = 0; k < 2 * kSide; ++k)
-        value[k][ahead] = L::load((kShared ? shared_row[k] + channels.offset : own_rows[k]) + offset, channels.next);
+      for (int k = 0; k < 2 * kSide; ++k) value[k][ahead] = L::load(rows[k] + offset, channels.next);
     }
     METRIX_UNROLL
     for (int m = 0; m < kMixes; ++m) {
@@ -113,26 +102,27 @@ __device__ __forceinline__ bool pool(const MixPoolArgs<T>& args, const MixPoolIn
 
   const LaneMix<T> lane_mix(args.mixes, begin);
   const T lane_weight = taken_out(lane_mix.lambda).weight;
-  const auto averages_of = [&](int row) { return Averages<T, L>(args, input, image_of(lane_mix, row), channels); };
-  const Averages<T, L> second[kSide] = {averages_of(kSide), averages_of(kSide + 1), averages_of(kSide + 2),
-                                        averages_of(kSide + 3)};
+  Averages<T, L> average[2 * kSide];
+  METRIX_UNROLL
+  for (int k = 0; k < 2 * kSide; ++k) average[k] = Averages<T, L>(args, input, image_of(lane_mix, k), channels);
+  FiniteCheck<L> check;
   unsigned is_nan = 0;  // a bit for every mix and channel
-  bool is_finite = true;
   METRIX_UNROLL
   for (int m = 0; m < kMixes; ++m) {
-    const Averages<T, L> first = averages_of(first_of(m));
     const T weight = __shfl_sync(kAllLanes, lane_weight, from + m);
     const T lambda = __shfl_sync(kAllLanes, lane_mix.lambda, from + m);
-    const int64_t mix = begin + from + m;
-    if (mix >= args.mixes.count) continue;
-    if (write_mix<T, L, kArgmax>(args, input, output, mix, weight, lambda, best[m], index[m], first,
-                                 second[second_of(m) - kSide], channels))
-      continue;
-    is_finite = false;
-    METRIX_UNROLL
-    for (int which = 0; which < L::kChannels; ++which) {
-      const T maximum = L::channel(best[m], which);
-      if (which < channels.count) is_nan |= unsigned(maximum != maximum) << (m * L::kChannels + which);
+    const int64_t mix = begin + from + m, at = mix * args.channels + channels.first;
+    check.add(best[m]);
+    if (!kGrid && mix >= args.mixes.count) continue;
+    write_pooled<T, L>(static_cast<E*>(output.pooled) + at, weight, lambda, best[m], average[first_of(m)],
+                       average[second_of(m)], channels);
+    if (kArgmax) write_argmax<L>(output.argmax + at, index[m], channels);
+    if (kArgmax && !kGrid) {
+      METRIX_UNROLL
+      for (int which = 0; which < L::kChannels; ++which) {
+        const auto maximum = L::channel(best[m], which);
+        if (which < channels.count) is_nan |= unsigned(maximum != maximum) << (m * L::kChannels + which);
+      }
     }
   }
   if (kArgmax && !kGrid) {
@@ -143,7 +133,7 @@ __device__ __forceinline__ bool pool(const MixPoolArgs<T>& args, const MixPoolIn
           int16_t(first_nan<T, L>(args, features, mix, channels, which));
     }
   }
-  return is_finite;
+  return check.is_passed();
 }
 
 // 16 mixes from begin on, in the slab of channels that begins with one.

@@ -47,46 +47,56 @@ struct LaneChannels {
 // The averages of an image in the channels of a lane; 0 where none are added.
 template <class T, class L>
 struct Averages {
-  T of[L::kChannels];
+  T of[L::kChannels] = {};
 
+  Averages() = default;
   __device__ __forceinline__ Averages(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, int64_t image,
                                       const LaneChannels<L>& channels) {
-    METRIX_UNROLL
-    for (int which = 0; which < L::kChannels; ++which)
-      of[which] = input.averages != nullptr && which < channels.count
-                      ? input.averages[image * args.channels + channels.first + which]
-                      : T(0);
+    if (input.averages != nullptr)
+      L::load_numbers(input.averages + image * args.channels + channels.first, of, channels.count);
   }
 };
 
-// Writes weight * maximum + lambda * average_i + (1 - lambda) * average_j of a mix, and where the maximum is. Returns
-// whether every channel of the lane is finite.
-template <class T, class L, bool kArgmax>
-__device__ __forceinline__ bool write_mix(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
-                                          const MixPoolOutput& output, int64_t mix, T weight, T lambda,
-                                          const typename L::Vector& best, const typename L::Index& index,
-                                          const Averages<T, L>& first, const Averages<T, L>& second,
-                                          const LaneChannels<L>& channels) {
-  using E = typename L::Element;
-  const int64_t at = mix * args.channels + channels.first;
-  bool is_finite = true;
-  E pooled[L::kChannels];
+// weight * maximum + lambda * average_i + (1 - lambda) * average_j of the channels of a lane, to its first one.
+template <class T, class L>
+__device__ __forceinline__ void write_pooled(typename L::Element* to, T weight, T lambda,
+                                             const typename L::Vector& best, const Averages<T, L>& first,
+                                             const Averages<T, L>& second, const LaneChannels<L>& channels) {
+  typename L::Element pooled[L::kChannels];
   METRIX_UNROLL
   for (int which = 0; which < L::kChannels; ++which) {
-    const T maximum = L::channel(best, which);
-    is_finite = is_finite && maximum - maximum == T(0);
     const T mean = fused(lambda, first.of[which], (T(1) - lambda) * second.of[which]);
-    round_to(input.averages == nullptr ? weight * maximum : fused(weight, maximum, mean), pooled[which]);
+    round_to(fused(weight, T(L::channel(best, which)), mean), pooled[which]);
   }
-  L::store(static_cast<E*>(output.pooled) + at, pooled, channels.count);
-  if (kArgmax) {
-    int16_t argmax[L::kChannels];
-    METRIX_UNROLL
-    for (int which = 0; which < L::kChannels; ++which) argmax[which] = L::position(index, which);
-    L::store(output.argmax + at, argmax, channels.count);
-  }
-  return is_finite;
+  L::store(to, pooled, channels.count);
 }
+
+template <class L>
+__device__ __forceinline__ void write_argmax(int16_t* to, const typename L::Index& index,
+                                             const LaneChannels<L>& channels) {
+  int16_t argmax[L::kChannels];
+  METRIX_UNROLL
+  for (int which = 0; which < L::kChannels; ++which) argmax[which] = L::position(index, which);
+  L::store(to, argmax, channels.count);
+}
+
+// Whether maxima are finite: a sum of their products with 0 is.
+template <class L>
+class FiniteCheck {
+ public:
+  __device__ __forceinline__ void add(const typename L::Vector& best) {
+    products_ = L::mix(best, L::broadcast(0), products_);
+  }
+  __device__ __forceinline__ bool is_passed() const {
+    bool is_zero = true;
+    METRIX_UNROLL
+    for (int which = 0; which < L::kChannels; ++which) is_zero = is_zero && L::channel(products_, which) == 0;
+    return is_zero;
+  }
+
+ private:
+  typename L::Vector products_ = L::broadcast(0);
+};
 
 // The first position where the mix is NaN. Comparisons pass it by, so that the loop over positions need not ask.
 template <class T, class L>

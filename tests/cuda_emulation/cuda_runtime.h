@@ -202,6 +202,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 struct uint2 {
   unsigned x, y;
 };
+struct uint4 {
+  unsigned x, y, z, w;
+};
 
 inline void __syncthreads() { emulation::wait(emulation::whole_block); }
 
