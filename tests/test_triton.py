@@ -124,7 +124,9 @@ def compile_mix_pool(
     lam = torch.empty(p, dtype=compute(dtype))
     averages = torch.empty((n, channels), dtype=compute(dtype)) if with_averages else None
     listed = order, mixes, mixes, lam, order, mixes
-    pooled, argmax = mix_pool.mix_pool(features, *listed, averages, with_argmax)
+    pooled = torch.empty((p, channels), dtype=dtype)
+    argmax = torch.empty((p, channels), dtype=torch.int16) if with_argmax else None
+    mix_pool.mix_pool(features, *listed, averages, pooled, argmax)
     if with_argmax:
         mix_pool.mix_pool_backward(pooled, argmax, *listed, features.to(compute(dtype)), averages)
 
