@@ -24,8 +24,8 @@ from .pairs import Lambda, unordered
 from .relations import Relations
 from .used_pairs import used_pairs
 
-# Bytes of pooled mixes, their gradients and projections that are alive at a time.
-WORKSPACE = 128 * 2**20
+# Bytes of pooled mixes, their gradients and projections that are alive at a time. A GPU needs more of them to be busy.
+WORKSPACE = {"cpu": 128 * 2**20, "cuda": 256 * 2**20}
 
 _ARGUMENTS = (
     "Tensor features, Tensor weight, Tensor? bias, Tensor anchors, Tensor order, Tensor positives, Tensor self_index, "
@@ -47,7 +47,7 @@ def mix_features(
     lam: Lambda,
     features: Tensor,
     head: PoolingHead,
-    workspace: int = WORKSPACE,
+    workspace: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Both sums of every anchor over mixed feature maps, pooled, projected and l2-normalised.
 
@@ -55,7 +55,7 @@ def mix_features(
 
     Args:
         features: [n, c, h, w] in the caller's order.
-        workspace: bytes.
+        workspace: bytes; None takes WORKSPACE of the device.
 
     Returns:
         sums, nonzero [m, 2] as of pair_sums.
@@ -88,7 +88,7 @@ def mix_features(
         lam.one_mix_per_pair,
         head.pool == "avg+max",
         *flat(rho),
-        workspace,
+        WORKSPACE[features.device.type] if workspace is None else workspace,
         [is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
     )
     return sums.to(anchors.dtype), nonzero.detach()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from . import backend
 from .batch import Batch, at_least_float32
 from .beta import check_alpha
-from .features import WORKSPACE, mix_features
+from .features import mix_features
 from .formula import AnchorSums
 from .heads import PoolingHead
 from .losses import TableLoss
@@ -39,7 +39,8 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
-        workspace: bytes of pooled mixes, their gradients and projections to have in memory at a time.
+        workspace: bytes of pooled mixes, their gradients and projections to have in memory at a time. None is 128 MiB on
+            a CPU and 256 MiB on a GPU.
 
     Raises:
         TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.
@@ -55,7 +56,7 @@ class Metrix(nn.Module):
         lam: str | float | Tensor = "pair",
         renormalize: bool = False,
         hard_negatives: int | str | Mapping[str, int | str] | None = None,
-        workspace: int = WORKSPACE,
+        workspace: int | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(loss, TableLoss):
@@ -77,7 +78,7 @@ class Metrix(nn.Module):
             check_lambda(lam)
         self.lam = lam
         self.renormalize = renormalize
-        if workspace < 1:
+        if workspace is not None and workspace < 1:
             raise ValueError(f"workspace: got {workspace}, expected a positive number of bytes")
         self.workspace = workspace
         self.hard_negatives = _hard_negatives(hard_negatives)

@@ -156,7 +156,7 @@ def test_pool_of_several_blocks(device: emulated.Device, dtype: torch.dtype, shu
 def test_tiles_are_staged_once(device: emulated.Device, dtype: torch.dtype, size: tuple[int, int]) -> None:
     """Whole tiles of half maps, whatever their number of positions: every row of a tile is copied once."""
     # A warp takes 8 x 8 examples, a block 2 x 2 or 4 x 4 warps.
-    tile, examples, channels = (16, 40, 256) if device.has_tiny_blocks else (32, 70, 128 * 512)
+    tile, examples, channels = (16, 40, 256) if device.has_tiny_blocks else (32, 70, 64 * 512)
     features = feature_maps(examples, channels, *size, "channels_last").to(dtype)
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(1))
     mixes = cast(random_mixes(examples, False, torch.float64), dtype)

@@ -8,10 +8,11 @@
 
 namespace metrix::cuda {
 
-// A block takes the mixes of a tile, if that is one, in some channels: whole slabs of L.
-template <class T, class L, class Tile>
+// A block takes the mixes of a tile, if that is one, in some channels: whole slabs.
+template <class T, class Tile>
 __global__ void __launch_bounds__(kTileThreads)
     pool_tiles(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
+  using L = typename Tile::Lanes;
   const int64_t begin = int64_t(blockIdx.x) * Tile::kMixes;
   if (!is_tile(args.mixes, begin, Tile::kMixes)) return;
   const int from = int(blockIdx.y) * channels;
@@ -76,9 +77,9 @@ void launch_shares(void (*kernel)(Parameters...), int64_t blocks, int threads, v
 }
 
 // Whether many mixes of half maps can go tile by tile, in whole slabs of channels.
-template <class E, class L, class Tile, class T>
+template <class E, class Tile, class T>
 bool are_worth_tiles(const MixPoolArgs<T>& args, const MixPoolInput<T>& input) {
-  constexpr int kSlab = LaneChannels<L>::kSlab;
+  constexpr int kSlab = LaneChannels<typename Tile::Lanes>::kSlab;
   return are_aligned<E>(args, input, kPieceBytes / sizeof(E)) && args.channels % kSlab == 0 &&
          args.mixes.count / Tile::kMixes * (args.channels / kSlab) >= kFewBlocks;
 }
@@ -96,9 +97,9 @@ void launch_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const
     return launch_mixes(pool_mixes<T, Any, kArgmax>, LaneChannels<Any>::kSlab);
   if constexpr (sizeof(E) == 2 && !kArgmax) {
     using Halves = Tile<Whole<Any>, 8>;
-    if (are_worth_tiles<E, Wide, Halves>(args, input)) {
+    if (are_worth_tiles<E, Halves>(args, input)) {
       const int64_t tiles = args.mixes.count / Halves::kMixes;
-      launch_shares<T, Wide>(pool_tiles<T, Wide, Halves>, tiles, kTileThreads, stream, args, input, output);
+      launch_shares<T, Whole<Any>>(pool_tiles<T, Halves>, tiles, kTileThreads, stream, args, input, output);
       launch_shares<T, Wide>(pool_others<T, Wide, Halves>, blocks, kPoolWarps<T> * kWarp, stream, args, input, output);
       return;
     }
