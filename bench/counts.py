@@ -87,8 +87,8 @@ def _gram(n: int, d: int, written: float) -> Stage:
 def feature(n: int, k: int, c: int, positions: int, d: int, pairs: str, dtype: str) -> Parts:
     """Feature mixup through avg + max pooling: one mix per unordered pair, an FMA and a maximum per position.
 
-    Forward could keep what backward needs, however much that is: nothing is counted twice but the terms of the sums. Backward takes
-    two products per linear layer and inner product.
+    Forward could keep what backward needs, however much that is: nothing is counted twice but the terms of the sums.
+    Backward takes two products per linear layer and inner product.
     """
     mixes = {
         "pos-neg": n * (n - k) / 2,
