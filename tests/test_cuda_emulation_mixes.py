@@ -160,13 +160,16 @@ def test_tiles_are_staged_once(device: emulated.Device, dtype: torch.dtype, size
     features = feature_maps(examples, channels, *size, "channels_last").to(dtype)
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(1))
     mixes = cast(random_mixes(examples, False, torch.float64), dtype)
+    averages = torch.rand(examples, channels, generator=torch.Generator().manual_seed(2))
     before = device.copied_bytes()
-    pooled, _ = pool(features, order, mixes, None, with_argmax=False)
+    pooled, _ = pool(features, order, mixes, averages, with_argmax=False)
     whole = examples // tile
     rows = 2 * tile * (whole * (whole - 1) // 2)
     positions = max(4, 2 * math.ceil(size[0] * size[1] / 2))  # two stages of two at least
     assert device.copied_bytes() - before == rows * channels * positions * features.element_size()
-    truth = mixed_maps(features, order, mixes).amax(2)
+    lam, of_example = mixes.lam[:, None], averages[order]
+    mean = lam * of_example[mixes.first] + (1 - lam) * of_example[mixes.second]
+    truth = mixed_maps(features, order, mixes).amax(2) + mean
     close(pooled, truth, {torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype])
 
 

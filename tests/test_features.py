@@ -116,7 +116,9 @@ def record_kept(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return rows
 
 
-@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3])
+@pytest.mark.parametrize(
+    "wanted", [(True, False, False), (False, True, False), (False, False, True), (False,) * 3, (True,) * 3]
+)
 @pytest.mark.parametrize("workspace", [1, 2**27])
 def test_only_what_is_wanted_is_kept(
     monkeypatch: pytest.MonkeyPatch, wanted: tuple[bool, bool, bool], workspace: int
