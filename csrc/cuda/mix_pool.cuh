@@ -1,5 +1,5 @@
-// mix_pool, forward. Tiles of examples go through shared memory (pool_tile.cuh); of mixes that are no tile, and of maps
-// that cannot be copied in pieces of 16 bytes, every warp takes its own (pool_warp.cuh).
+// mix_pool, forward. Of half maps, where no positions of maxima are asked for, whole tiles of examples go through
+// shared memory (pool_tile.cuh); of all other mixes every warp takes its own (pool_warp.cuh).
 #pragma once
 
 #include "launch.h"
