@@ -8,6 +8,15 @@
 
 namespace metrix::cuda {
 
+// Those of a block, which has so many: from one to before another.
+struct BlockChannels {
+  int from, end;
+
+  template <class T>
+  __device__ __forceinline__ BlockChannels(const MixPoolArgs<T>& args, int channels)
+      : from(int(blockIdx.y) * channels), end(from + channels < args.channels ? from + channels : int(args.channels)) {}
+};
+
 // A block takes the mixes of a tile, if that is one, in some channels: whole slabs.
 template <class T, class Tile>
 __global__ void __launch_bounds__(kTileThreads)
@@ -15,12 +24,11 @@ __global__ void __launch_bounds__(kTileThreads)
   using L = typename Tile::Lanes;
   const int64_t begin = int64_t(blockIdx.x) * Tile::kMixes;
   if (!is_tile(args.mixes, begin, Tile::kMixes)) return;
-  const int from = int(blockIdx.y) * channels;
-  const int end = from + channels < args.channels ? from + channels : int(args.channels);
-  const uint64_t left = pool_tile<T, Tile>(args, input, output, begin, from, end);
+  const BlockChannels own_channels(args, channels);
+  const uint64_t left = pool_tile<T, Tile>(args, input, output, begin, own_channels.from, own_channels.end);
   if (left == 0) return;
   const int64_t own = begin + own_warp() * Tile::kWarpMixes;
-  for (int channel = from; channel < end; channel += LaneChannels<L>::kSlab)
+  for (int channel = own_channels.from; channel < own_channels.end; channel += LaneChannels<L>::kSlab)
     for (int k = 0; k < Tile::kWarpMixes; k += kSide)
       if (left >> k & 0xf)
         pool<T, L, false, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
@@ -34,9 +42,8 @@ __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
   const int64_t begin = int64_t(blockIdx.x) * kBlockMixes<T>;
   if (is_tile(args.mixes, begin / Tile::kMixes * Tile::kMixes, Tile::kMixes)) return;
   const int64_t own = begin + own_warp() * kWarpMixes;
-  const int from = int(blockIdx.y) * channels;
-  const int end = from + channels < args.channels ? from + channels : int(args.channels);
-  for (int channel = from; channel < end; channel += LaneChannels<L>::kSlab)
+  const BlockChannels own_channels(args, channels);
+  for (int channel = own_channels.from; channel < own_channels.end; channel += LaneChannels<L>::kSlab)
     pool_warp<T, L, false>(args, input, output, own, channel);
 }
 

@@ -208,8 +208,6 @@ struct uint4 {
 
 inline void __syncthreads() { emulation::wait(emulation::whole_block); }
 
-inline void __syncwarp() { emulation::wait(emulation::warp()); }
-
 inline int __syncthreads_or(int predicate) {
   emulation::votes |= predicate != 0;
   __syncthreads();
