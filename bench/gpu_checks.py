@@ -18,10 +18,10 @@ from .record import Outcome
 
 TAIL = 4000  # characters kept of what a command has printed
 
-TESTS = ("tests/test_gpu.py", "tests/test_gpu_metrix.py", "tests/test_triton.py")
+TESTS = ("tests/gpu/test_gpu.py", "tests/gpu/test_gpu_metrix.py", "tests/triton_kernels/test_triton.py")
 TEST_SECONDS = 110.0
 SANITIZED = tuple(
-    f"tests/test_gpu.py::{name}"
+    f"tests/gpu/test_gpu.py::{name}"
     for name in (
         "test_values_and_gradients[clean-exp-ragged-False]",
         "test_values_and_gradients[pos-neg-exp-ragged-False]",

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import metrix_ext as mx
-from metrix_ext.formula import Rho
 from metrix_ext.ops import pair_lambda
+from metrix_ext.terms.formula import Rho
 
 N, PER_CLASS, SIZE = 512, 32, 512
 COSINES = (0.0, 0.3, 0.6, 0.9)  # of two examples of one class, on average

@@ -11,12 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, candidates_from_examples, candidates_from_proxies
-from .chunked import sums_of_anchors
-from .formula import AnchorSums, Formula, Rho, Sigma, mean
+from .batch.batch import Batch, candidates_from_examples, candidates_from_proxies, counted
+from .batch.chunked import sums_of_anchors
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
-from .pairs import counted
+from .terms.formula import AnchorSums, Formula, Rho, Sigma, mean
 
 LOG1P = Sigma("log1p")
 

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from . import backend
-from .batch import Batch, at_least_float32
-from .beta import check_alpha
-from .features import mix_features
-from .formula import AnchorSums
+from .batch.batch import Batch, at_least_float32, counted
 from .heads import PoolingHead
 from .losses import TableLoss
-from .mixing import mix_embeddings, mix_encoded, mix_projections
-from .pairs import Lambda, check_lambda, check_pairs, counted, fixed_lambda, sample_lambda, with_anchor
+from .mixing.embeddings import mix_embeddings, mix_projections
+from .mixing.encoded import mix_encoded
+from .mixing.features import mix_features
+from .mixing.lambdas import Lambda, check_lambda, fixed_lambda, sample_lambda
+from .terms.beta import check_alpha
+from .terms.formula import AnchorSums
+from .terms.pair_sets import check_pairs, with_anchor
 
 MIXES = ("input", "feature", "embed")
 STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from cuda_emulation import emulated
-from loop_oracle import DIM, NUM_CLASSES, Case
 from torch import nn
 
 import metrix_ext as mx
+from tests.emulation.device import emulated
+from tests.support.loop_oracle import DIM, NUM_CLASSES, Case
 
 
 def pytest_configure(config: pytest.Config) -> None:

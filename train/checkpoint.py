@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from files import replacing
+from .files import replacing
 
 
 def save(

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 import metrix_ext as mx
-from errors import UserError
-from model import EmbeddingModel
+
+from .errors import UserError
+from .model import EmbeddingModel
 
 PLAIN = {
     "contrastive": mx.losses.ContrastiveLoss,

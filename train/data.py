@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-import glyphs
-from errors import UserError
+from . import glyphs
+from .errors import UserError
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
 

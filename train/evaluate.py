@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from data import ImageSet
-from interrupt import Interrupt
 from metrix_ext.retrieval import recall_at_k
+
+from .data import ImageSet
+from .interrupt import Interrupt
 
 
 @torch.inference_mode()

@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import checkpoint
-import data
-import loaders
-import model as models
-import options
-import recipe
-from criterion import make_loss, with_mixup
-from errors import Diverged, Interrupted, UserError
-from evaluate import embed, pixel_recall
-from interrupt import Interrupt
-from loop import train_epoch
 from metrix_ext.retrieval import recall_at_k
-from pictures import draw_curves, draw_retrieval
-from report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, versions
+
+from . import checkpoint, data, loaders, options, recipe
+from . import model as models
+from .criterion import make_loss, with_mixup
+from .errors import Diverged, Interrupted, UserError
+from .evaluate import embed, pixel_recall
+from .interrupt import Interrupt
+from .loop import train_epoch
+from .pictures import draw_curves, draw_retrieval
+from .report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, versions
 
 HALVES = ("train", "test")
 

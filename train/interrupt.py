@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from errors import Interrupted
+from .errors import Interrupted
 
 
 class Interrupt:

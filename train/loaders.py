@@ -7,11 +7,11 @@ import argparse
 import torch
 from torch.utils.data import DataLoader
 
-import transforms
-from data import ImageSet
-from errors import UserError
-from interrupt import ignore_in_worker
-from sampler import BalancedBatches
+from . import transforms
+from .data import ImageSet
+from .errors import UserError
+from .interrupt import ignore_in_worker
+from .sampler import BalancedBatches
 
 
 def training_loader(images: ImageSet, args: argparse.Namespace) -> DataLoader:

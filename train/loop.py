@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from criterion import mixing_arguments
-from errors import Diverged
-from interrupt import Interrupt
-from model import EmbeddingModel
+from .criterion import mixing_arguments
+from .errors import Diverged
+from .interrupt import Interrupt
+from .model import EmbeddingModel
 
 
 def train_epoch(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock
 
-from errors import UserError
 from metrix_ext.heads import PoolingHead
+
+from .errors import UserError
 
 
 class EmbeddingModel(nn.Module):

@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from errors import UserError
+from .errors import UserError
 
 LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
 MIXES = ("input", "feature", "embed")

@@ -13,9 +13,10 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from data import ImageSet
-from files import replacing
 from metrix_ext.retrieval import nearest
+
+from .data import ImageSet
+from .files import replacing
 
 # Told apart with any colour vision; the symbol says it once more.
 RIGHT, WRONG = ("#0072B2", "✓"), ("#D55E00", "✗")

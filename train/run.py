@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 
-import options
-from errors import Stopped, UserError
+if not __package__:  # started as a file: its folder is the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __package__ = "train"
+
+from . import options
+from .errors import Stopped, UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     try:
         args = options.parse(arguments)
         require_packages()
-        from experiment import run  # needs the packages that have just been checked
+        from .experiment import run  # needs the packages that have just been checked
 
         run(args)
     except Stopped as stopped:
@@ -40,7 +45,7 @@ def require_packages() -> None:
 def last_line(error: BaseException) -> str:
     """The message; of one that comes from a loader's process, the line after that process's traceback."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix("errors.UserError: ")
+    return lines[-1].removeprefix("train.errors.UserError: ")
 
 
 if __name__ == "__main__":

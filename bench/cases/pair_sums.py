@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metrix_ext import native
-from metrix_ext.ops.pair_sums import PAIR_SETS
+from metrix_ext.terms.pair_sets import PAIR_SETS
 
 from .. import counts
 from ..isolate import Unavailable

@@ -12,7 +12,7 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext import reference
 from metrix_ext.ops import pair_lambda
-from metrix_ext.relations import Relations
+from metrix_ext.terms.relations import Relations
 
 if TYPE_CHECKING:
     from ..cases.pair_sums import PairSums

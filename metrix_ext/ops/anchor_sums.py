@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
-from ..formula import Rho, flat
-from ..relations import Relations
+from ..terms.formula import Rho, flat
+from ..terms.mixes import Mixes
+from ..terms.pair_sets import PAIR_SETS
+from ..terms.relations import Relations
 from . import cuda
 from .library import LIBRARY, addresses, implement, kernel, register_autograd
-from .mixes import ARGUMENTS, Mixes, native_mixes
-from .pair_sums import PAIR_SETS
+from .mix_list import ARGUMENTS, native_mixes
 
 _ARGUMENTS = (
     "Tensor mixed, Tensor anchors, Tensor positives, Tensor self_index, Tensor? mask, Tensor? anchor_order, "

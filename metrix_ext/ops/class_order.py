@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from ..relations import Relations
+from ..terms.relations import Relations
 from .launch import launch
 from .library import LIBRARY, addresses, implement
 

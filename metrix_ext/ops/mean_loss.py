@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend
-from ..formula import Formula, mean
+from ..terms.formula import Formula, mean
 from .launch import launch
 from .library import LIBRARY, addresses, implement, register_autograd
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
+from ..terms.mixes import Mixes
 from .launch import launch
 from .library import LIBRARY, addresses, implement, register_autograd
-from .mixes import ARGUMENTS, Mixes, native_mixes
+from .mix_list import ARGUMENTS, native_mixes
 
 LIBRARY.define(
     f"mix_pool(Tensor features, Tensor order, {ARGUMENTS}, Tensor? averages, bool with_argmax) -> (Tensor, Tensor)"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import backend, reference
-from ..beta import check_alpha, quantile_polynomial
+from ..terms.beta import check_alpha, quantile_polynomial
 from .launch import launch
 from .library import LIBRARY, implement
 

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from .. import backend, native, reference
-from ..formula import Rho, flat
-from ..relations import Relations
+from ..terms.formula import Rho, flat
+from ..terms.pair_sets import PAIR_SETS
+from ..terms.relations import Relations
 from . import cuda
 from .library import LIBRARY, addresses, implement, kernel, register_autograd
-
-PAIR_SETS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 
 _ARGUMENTS = (
     "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, bool anchors_in_order, str pairs, "

@@ -15,15 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .formulas import (
-    add_terms,
-    empty_cells,
-    is_member,
-    load_rho,
-    load_upstream,
-    slope_of_tile,
-    weights_of_tile,
-)
+from .formulas import add_terms, empty_cells, is_member, load_rho, load_upstream, slope_of_tile, weights_of_tile
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells
 

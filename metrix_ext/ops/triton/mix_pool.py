@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...terms.mixes import TILES
 from ..mix_pool import strides
-from ..mixes import TILES
 from .launch import OPTIONS, on_device
 
 # Each of the 128 threads of a program has two channels forward, and backward one with a register for each position.

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...beta import TERMS, quantile_polynomial
+from ...terms.beta import TERMS, quantile_polynomial
 from .launch import OPTIONS, constants, on_device
 
 BLOCK = 256

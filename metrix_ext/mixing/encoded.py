@@ -1,0 +1,87 @@
+"""Mixup of anything that has to be encoded: images through the model, feature maps through any head."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..batch.batch import Batch
+from ..ops.anchor_sums import anchor_sums
+from ..reference import log_sum
+from ..terms.formula import Rho
+from ..terms.mixes import Mixes
+from ..terms.pair_sets import unordered
+from ..terms.used_pairs import used_pairs
+from .lambdas import Lambda
+
+Sums = tuple[Tensor, ...]  # and how many terms are not 0, [m, 2] each
+
+
+def mix_encoded(
+    batch: Batch,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    lam: Lambda,
+    source: Tensor,
+    encode: Callable[[Tensor], Tensor],
+    normalize: bool,
+) -> Sums:
+    """Mixup of anything that has to be encoded: images through the model, feature maps through any head.
+
+    Only the pairs that some anchor uses are mixed, one mix for all its anchors, n at a time. Mixes and activations are
+    recomputed in backward: memory grows with the batch, not with the number of pairs.
+
+    Args:
+        source: [n, ...] what is mixed, in the caller's order.
+        encode: maps mixed sources [p, ...] to embeddings [p, d].
+        normalize: whether the embeddings are l2-normalised again.
+    """
+    n, dtype = len(batch.order), batch.anchors.dtype
+    both_orders = lam.one_mix_per_pair and not unordered(pairs)
+
+    def sums_of_chunk(mixes: Mixes) -> Sums:
+        first, second = (source.index_select(0, batch.order[index]) for index in (mixes.first, mixes.second))
+        weight = mixes.lam.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
+        v = encode(torch.lerp(second, first, weight)).to(dtype)
+        return anchor_sums(v, batch.anchors, batch.relations, rho, pairs, mixes, both_orders, normalize)
+
+    sums, nonzero = [], []
+    for listed in used_pairs(batch.relations, pairs, lam.one_mix_per_pair, n, max(1, n)):
+        chunk_sums, chunk_nonzero = checkpoint(
+            sums_of_chunk,
+            listed.mixes(lam.at(listed.first, listed.second)),
+            use_reentrant=False,
+            context_fn=lambda: _recompute_contexts(encode),
+        )
+        sums.append(chunk_sums)
+        nonzero.append(chunk_nonzero)
+    stacked, counts = torch.stack(sums, -1), torch.stack(nonzero, -1).sum(-1)
+    return (log_sum(stacked, torch.ones_like(stacked)) if rho[0].exponential else stacked.sum(-1)), counts
+
+
+def _recompute_contexts(
+    encode: Callable[[Tensor], Tensor],
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return contextlib.nullcontext(), _frozen_running_statistics(encode)
+
+
+@contextlib.contextmanager
+def _frozen_running_statistics(encode: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Keeps the recomputation of backward from updating batch-norm statistics a second time."""
+    modules = encode.modules() if isinstance(encode, nn.Module) else ()
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for module in norms:
+        # Tracking goes on, with momentum 0: without it the recomputation would save other tensors than forward did.
+        module.momentum, module.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for module, (momentum, batches) in zip(norms, before, strict=True):
+            module.momentum, module.num_batches_tracked = momentum, batches

@@ -1,0 +1,70 @@
+"""Feature mixup through a PoolingHead with a maximum: Eq. (9) over mixes of feature maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch.batch import Batch
+from ..heads import PoolingHead
+from ..ops.feature_sums import feature_sums
+from ..ops.mix_pool import compute_dtype
+from ..terms.formula import Rho, flat
+from .lambdas import Lambda
+
+# Bytes of pooled mixes, their gradients and projections that are alive at a time. A GPU needs more of them to be busy.
+WORKSPACE = {"cpu": 128 * 2**20, "cuda": 256 * 2**20}
+
+
+def mix_features(
+    batch: Batch,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    lam: Lambda,
+    features: Tensor,
+    head: PoolingHead,
+    workspace: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both sums of every anchor over mixed feature maps, pooled, projected and l2-normalised.
+
+    Under autocast the pooling and the projection run in its type, as those of the head do; similarities never do.
+
+    Args:
+        features: [n, c, h, w] in the caller's order.
+        workspace: bytes; None takes WORKSPACE of the device.
+
+    Returns:
+        sums, nonzero [m, 2] as of pair_sums.
+    """
+    head.check(features)
+    relations, weight, bias, anchors = batch.relations, head.linear.weight, head.linear.bias, batch.anchors
+    dtype = torch.promote_types(features.dtype, weight.dtype)
+    if torch.is_autocast_enabled(features.device.type):
+        dtype = torch.get_autocast_dtype(features.device.type)
+    if anchors.dtype == torch.float64:
+        dtype = torch.float64
+    features, weight = features.to(dtype), weight.to(dtype)
+    if features.is_cuda:
+        # Channels side by side are what a warp loads at once. Once, not chunk by chunk.
+        features = features.contiguous(memory_format=torch.channels_last)
+    exact = compute_dtype(features)
+    others_wanted = anchors.requires_grad or (bias is not None and bias.requires_grad)
+    wanted = features.requires_grad, weight.requires_grad, others_wanted
+    sums, nonzero, *_kept = feature_sums(
+        features,
+        weight,
+        None if bias is None else bias.to(dtype),
+        anchors.to(exact),
+        batch.order,
+        relations.positives,
+        relations.self_index,
+        relations.mask,
+        lam.values.to(exact),
+        pairs,
+        lam.one_mix_per_pair,
+        head.pool == "avg+max",
+        *flat(rho),
+        WORKSPACE[features.device.type] if workspace is None else workspace,
+        [is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
+    )
+    return sums.to(anchors.dtype), nonzero.detach()

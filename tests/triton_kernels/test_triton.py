@@ -1,0 +1,248 @@
+"""The Triton backend: its kernels against the reference (triton_*cases.py), and compiled ahead of time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from metrix_ext.ops.triton import anchor_sums, mix_pool, pair_lambda, pair_sums
+from metrix_ext.ops.triton.launch import OPTIONS
+from metrix_ext.terms.pair_sets import PAIR_SETS
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+# Bytes; none of these targets has less than 64 KiB, so that several programs share a unit.
+SHARED_LIMIT = 16 * 1024
+PRODUCTS_SHARED_LIMIT = 20 * 1024
+
+every_target = pytest.mark.parametrize("target", TARGETS)
+
+
+@pytest.mark.parametrize("file", ["triton_cases.py", "triton_mixes_cases.py"])
+@pytest.mark.parametrize("part", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_kernels(part: str, file: str) -> None:
+    """The interpreter has to be chosen before Triton is imported: another process."""
+    environment = dict(os.environ)
+    if not torch.cuda.is_available():
+        environment["TRITON_INTERPRET"] = "1"
+    cases = Path(__file__).with_name(file)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-m", part, str(cases)]
+    done = subprocess.run(command, env=environment, cwd=cases.parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Compiler:
+    """Compiles what is launched, as it is launched, for a target, and does not run it."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+        self.compiled: list[Any] = []
+
+    def get_current_device(self) -> str:
+        return str(self.target)  # Triton keeps compiled kernels by device
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+
+@pytest.fixture
+def compiler(target: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
+    made = Compiler(TARGETS[target])
+    run = JITFunction.run
+
+    def compile_only(kernel: JITFunction, *args: object, **options: object) -> None:
+        made.compiled.append(run(kernel, *args, **{**options, "warmup": True}))
+
+    monkeypatch.setattr(JITFunction, "run", compile_only)
+    monkeypatch.setattr(driver, "_active", made)
+    monkeypatch.setitem(OPTIONS, "num_warps", 2 if target == "gfx942" else 4)  # as on the machine itself
+    return made
+
+
+def compile_pair_sums(
+    n: int, dtype: torch.dtype, pairs: str, exponential: bool, renormalize: bool, one_lambda: bool, masked: bool
+) -> None:
+    """Forward and backward."""
+
+    def tensor(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    with_anchor, mixed = pairs.startswith("anc-"), pairs != "clean"
+    args = (
+        tensor(n, n),
+        tensor(n, 2, dtype=torch.int64),
+        tensor(n, dtype=torch.int64),
+        tensor(n, n, dtype=torch.int8) if masked else None,
+        False,
+        pairs,
+        exponential,
+        [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        (tensor(1) if one_lambda else tensor(n, n)) if mixed else None,
+        tensor(n, n) if renormalize else None,
+        tensor(n) if renormalize else None,
+        tensor(n) if with_anchor else None,
+        tensor(n) if with_anchor and renormalize else None,
+        0,
+    )
+    sums, rest = pair_sums.pair_sums(*args)
+    pair_sums.pair_sums_backward(sums, sums, rest, *args)
+
+
+def compute(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def compile_mix_pool(
+    channels: int, side: int, dtype: torch.dtype, layout: torch.memory_format, with_argmax: bool, with_averages: bool
+) -> None:
+    """Forward, and backward where there is an argmax."""
+    n, p = 7, 21
+    features = torch.empty((n, channels, side, side), dtype=dtype).to(memory_format=layout)
+    order, mixes = torch.zeros(n, dtype=torch.int64), torch.zeros(p, dtype=torch.int64)
+    lam = torch.empty(p, dtype=compute(dtype))
+    averages = torch.empty((n, channels), dtype=compute(dtype)) if with_averages else None
+    listed = order, mixes, mixes, lam, order, mixes
+    pooled = torch.empty((p, channels), dtype=dtype)
+    argmax = torch.empty((p, channels), dtype=torch.int16) if with_argmax else None
+    mix_pool.mix_pool(features, *listed, averages, pooled, argmax)
+    if with_argmax:
+        mix_pool.mix_pool_backward(pooled, argmax, *listed, features.to(compute(dtype)), averages)
+
+
+def compile_anchor_sums(
+    size: int, dtype: torch.dtype, pairs: str, both_orders: bool, normalize: bool, exponential: bool, masked: bool
+) -> None:
+    """Forward and backward."""
+    n, p = 7, 21
+
+    def index(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
+
+    few = not masked and pairs != "neg-neg"
+    args = (
+        torch.zeros((p, size), dtype=dtype),
+        torch.empty((n, size), dtype=compute(dtype)),
+        index(n, 2),
+        index(n),
+        torch.empty((n, n), dtype=torch.int8) if masked else None,
+        index(n) if few else None,
+        index(n, 2) if few else None,
+        index(p),
+        index(p),
+        torch.empty(p, dtype=compute(dtype)),
+        index(n + 1),
+        index(2 * p),
+        pairs,
+        both_orders,
+        normalize,
+        exponential,
+        [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+    )
+    sums, _ = anchor_sums.anchor_sums(*args)
+    anchor_sums.anchor_sums_backward(sums, sums, *args, args[1])
+
+
+def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:
+    assert compiled
+    for kernel in compiled:
+        assert kernel.metadata.shared <= shared_limit, kernel.metadata.name
+        assert kernel.asm.get("cubin") or kernel.asm.get("hsaco")
+
+
+@every_target
+@pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg"])
+def test_sample_compiles(target: str, pairs: str, compiler: Compiler) -> None:
+    compile_pair_sums(20, torch.float32, pairs, True, pairs != "clean", False, False)
+    check(compiler.compiled)
+    if pairs == "pos-neg":
+        # Sums over the rows of a tile, in its inner loop, stay within threads: only one at the end goes through memory.
+        cells = next(k for k in compiler.compiled if k.metadata.name == "product_cells")
+        assert cells.metadata.shared <= 8 * OPTIONS["num_warps"]
+
+
+@every_target
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lambda_compiles(target: str, dtype: torch.dtype, compiler: Compiler) -> None:
+    for count in (20, 32):
+        index = torch.zeros(count, dtype=torch.int64)
+        pair_lambda.pair_lambda(torch.zeros((), dtype=torch.int64), index, index, 2.0, dtype)
+    check(compiler.compiled)
+
+
+@every_target
+def test_mix_pool_compiles(target: str, compiler: Compiler) -> None:
+    compile_mix_pool(2048, 7, torch.bfloat16, torch.channels_last, True, True)
+    check(compiler.compiled, 0)
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=() if t in ("sm_90", "gfx942") else pytest.mark.slow) for t in TARGETS]
+)
+def test_anchor_sums_compiles(target: str, compiler: Compiler) -> None:
+    compile_anchor_sums(512, torch.bfloat16, "pos-neg", True, True, True, False)
+    check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
+
+
+every_dtype = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+
+
+@pytest.mark.slow
+@every_target
+@every_dtype
+def test_all_of_mix_pool_compile(target: str, dtype: torch.dtype, compiler: Compiler) -> None:
+    """Every variant that can be launched; sizes are 1, a multiple of 16 or neither, and registers follow positions."""
+    either = (False, True)
+    layouts = (torch.contiguous_format, torch.channels_last)
+    for channels, layout, with_argmax, with_averages in itertools.product((1, 20, 2048), layouts, either, either):
+        for side in (1, 4, 7, 14) if channels == 2048 else (7,):
+            compile_mix_pool(channels, side, dtype, layout, with_argmax, with_averages)
+    check(compiler.compiled)
+
+
+@pytest.mark.slow
+@every_target
+@every_dtype
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+def test_all_of_anchor_sums_compile(target: str, dtype: torch.dtype, pairs: str, compiler: Compiler) -> None:
+    """Every variant that can be launched; a size of 1, a multiple of 16 and neither are compiled differently."""
+    either = (False, True)
+    for both_orders, normalize, exponential, masked in itertools.product(either, either, either, either):
+        for size in (1, 20, 512):
+            compile_anchor_sums(size, dtype, pairs, both_orders, normalize, exponential, masked)
+    check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
+
+
+@pytest.mark.slow
+@every_target
+@pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_compile(target: str, pairs: str, dtype: torch.dtype, compiler: Compiler) -> None:
+    """Every variant that can be launched: n = 1, a multiple of 16 and neither are compiled differently."""
+    either = (False, True)
+    mixed = either if pairs != "clean" else (False,)
+    for exponential, renormalize, one_lambda, masked in itertools.product(either, mixed, mixed, either):
+        for n in (1, 20, 32):
+            compile_pair_sums(n, dtype, pairs, exponential, renormalize, one_lambda, masked)
+    check(compiler.compiled)

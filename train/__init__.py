@@ -1,0 +1,1 @@
+"""The training driver: ``python train/run.py`` or ``python -m train.run``."""
