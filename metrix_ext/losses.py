@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .batch.batch import Batch, candidates_from_examples, candidates_from_proxies, counted
+from .batch.batch import Batch, counted
+from .batch.candidates import candidates_from_examples, candidates_from_proxies
 from .batch.chunked import sums_of_anchors
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums

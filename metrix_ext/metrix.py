@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from . import backend
 from .batch.batch import Batch, at_least_float32, counted
 from .heads import PoolingHead
 from .losses import TableLoss
+from .mixing.arguments import MIXES, Encoder, check_names, draw, encoder_of, hard_negatives_of, source_of, strengths_of
 from .mixing.embeddings import mix_embeddings, mix_projections
 from .mixing.encoded import mix_encoded
 from .mixing.features import mix_features
@@ -18,12 +19,6 @@ from .mixing.lambdas import Lambda, check_lambda, fixed_lambda, sample_lambda
 from .terms.beta import check_alpha
 from .terms.formula import AnchorSums
 from .terms.pair_sets import check_pairs, with_anchor
-
-MIXES = ("input", "feature", "embed")
-STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2
-HARD_NEGATIVES = {"input": 3}  # section 4.1; the other mixes take all negatives
-
-Encoder = Callable[[Tensor], Tensor]
 
 
 class Metrix(nn.Module):
@@ -65,14 +60,14 @@ class Metrix(nn.Module):
             raise TypeError(f"loss: got {type(loss).__name__}, expected a loss of metrix_ext.losses")
         check_alpha(alpha)
         self.loss = loss
-        self.mix = _names("mix", mix, MIXES)
+        self.mix = check_names("mix", mix, MIXES)
         self.pairs = (pairs,) if isinstance(pairs, str) else tuple(pairs)
         for name in self.pairs:
             check_pairs(name)
         if not self.pairs:
             raise ValueError("pairs: got none, expected at least one set")
         self.alpha = float(alpha)
-        self.strength = _strengths(strength, self.pairs)
+        self.strength = strengths_of(strength, self.pairs)
         if isinstance(lam, str):
             if lam not in ("pair", "batch"):
                 raise ValueError(f"lam: got {lam!r}, expected 'pair', 'batch', a number or a tensor")
@@ -83,7 +78,7 @@ class Metrix(nn.Module):
         if workspace is not None and workspace < 1:
             raise ValueError(f"workspace: got {workspace}, expected a positive number of bytes")
         self.workspace = workspace
-        self.hard_negatives = _hard_negatives(hard_negatives)
+        self.hard_negatives = hard_negatives_of(hard_negatives)
         for mix_name in self.mix:
             for pairs_name in self.pairs:
                 self._check_possible(mix_name, pairs_name)
@@ -117,7 +112,7 @@ class Metrix(nn.Module):
             TypeError, ValueError: an argument is missing or not as above.
         """
         batch = self.loss.batch(embeddings, labels, indices_tuple)
-        mix, pairs = _draw(self.mix), _draw(self.pairs)
+        mix, pairs = draw(self.mix), draw(self.pairs)
         strength = self.strength[pairs]
         if strength == 0.0:
             return self.loss.clean(batch)
@@ -151,7 +146,7 @@ class Metrix(nn.Module):
             embeddings, labels, source, encode, seed, indices_tuple: as of ``forward``.
         """
         check_pairs(pairs)
-        mix = _draw(self.mix)
+        mix = draw(self.mix)
         self._check_possible(mix, pairs)
         batch = self.loss.batch(embeddings, labels, indices_tuple)
         return self.loss.combine(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
@@ -174,7 +169,7 @@ class Metrix(nn.Module):
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
         else:
-            x, encoder = _source_of(mix, source, len(batch.order)), _encoder_of(mix, encode)
+            x, encoder = source_of(mix, source, len(batch.order)), encoder_of(mix, encode)
             if isinstance(encoder, PoolingHead) and encoder.commutes_with_mixing:
                 projected = at_least_float32(encoder.project(x)).to(batch.anchors.dtype)
                 sums, nonzero = mix_projections(batch, rho, pairs, lambdas, projected.index_select(0, batch.order))
@@ -203,68 +198,3 @@ class Metrix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
-
-
-def _names(argument: str, given: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise ValueError(f"{argument}: got {given!r}, expected one or more of {', '.join(known)}")
-    return names
-
-
-def _strengths(strength: float | Mapping[str, float] | None, pairs: tuple[str, ...]) -> dict[str, float]:
-    if strength is None:
-        strength = {name: STRENGTH.get(name, STRENGTH["pos-neg"]) for name in pairs}
-    elif not isinstance(strength, Mapping):
-        strength = dict.fromkeys(pairs, strength)
-    for name in pairs:
-        if name not in strength:
-            raise ValueError(f"strength: got {dict(strength)}, expected a number for {name!r} too")
-        if not 0.0 <= strength[name] < float("inf"):
-            raise ValueError(f"strength: got {strength[name]} for {name!r}, expected a number from 0 on")
-    return {name: float(strength[name]) for name in pairs}
-
-
-def _hard_negatives(given: int | str | Mapping[str, int | str] | None) -> dict[str, int | None]:
-    """One value per mix; None is all."""
-    chosen: dict[str, int | None] = {mix: HARD_NEGATIVES.get(mix) for mix in MIXES}
-    if given is None:
-        return chosen
-    for mix, value in (given if isinstance(given, Mapping) else dict.fromkeys(MIXES, given)).items():
-        if mix not in MIXES:
-            raise ValueError(f"hard_negatives: got {mix!r}, expected one of {', '.join(MIXES)}")
-        if value == "all":
-            chosen[mix] = None
-        elif isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-            chosen[mix] = value
-        else:
-            raise ValueError(f"hard_negatives: got {value!r}, expected a positive number, 'all' or None")
-    return chosen
-
-
-def _source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int) -> Tensor:
-    x = source.get(mix) if isinstance(source, Mapping) else source
-    if x is None:
-        raise ValueError(f"source: missing, mix={mix!r} needs it")
-    if not isinstance(x, Tensor):
-        raise TypeError(f"source: got {type(x).__name__}, expected a tensor")
-    if x.dim() < 2 or len(x) != examples:
-        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows as embeddings")
-    return x
-
-
-def _encoder_of(mix: str, encode: Encoder | Mapping[str, Encoder] | None) -> Encoder:
-    encoder = encode.get(mix) if isinstance(encode, Mapping) else encode
-    if encoder is None:
-        raise ValueError(f"encode: missing, mix={mix!r} needs it")
-    if not callable(encoder):
-        raise TypeError(f"encode: got {type(encoder).__name__}, expected something to call")
-    return encoder
-
-
-def _draw(options: tuple[str, ...]) -> str:
-    """One of the options, uniformly; with a single one the generator is left alone."""
-    if len(options) == 1:
-        return options[0]
-    return options[int(torch.randint(len(options), ()).item())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -108,6 +108,25 @@ class AnchorSums:
     sums: Tensor
     terms: Callable[[], Tensor]
     nonzero: Tensor
+
+
+class TableRow(Protocol):
+    """What the definitions read of a loss of Table 1: its formula, and what is compared with what.
+
+    Attributes:
+        anchors, candidates: "examples" or "proxies".
+        normalize: whether embeddings and proxies are l2-normalised.
+        proxies: [classes, d], of a loss that has some.
+    """
+
+    anchors: str
+    candidates: str
+    formula: Formula
+    normalize: bool
+    proxies: Tensor
+
+    def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:
+        """From the sums of every anchor to the loss."""
 
 
 def mean(values: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext.batch import chunked
-from metrix_ext.batch.batch import candidates_from_examples, candidates_from_proxies
+from metrix_ext.batch.candidates import candidates_from_examples, candidates_from_proxies
+from metrix_ext.mixing import embeddings as embedding_mixup
 from metrix_ext.mixing.embeddings import mix_embeddings
 from metrix_ext.mixing.factorised import factorised_sums
 from metrix_ext.mixing.lambdas import sample_lambda
@@ -104,7 +105,7 @@ def test_metrix_factorises_by_itself(backend: str, monkeypatch: pytest.MonkeyPat
         used.append(args)
         return factorised_sums(*args)
 
-    monkeypatch.setattr(mx.mixing, "factorised_sums", counted)
+    monkeypatch.setattr(embedding_mixup, "factorised_sums", counted)
     loss = mx.losses.MultiSimilarityLoss()
     x = embeddings()
     criterion = mx.Metrix(loss, mix="embed", pairs="pos-neg", lam=0.3)
@@ -219,7 +220,7 @@ def recorded_windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         windows.append((begin, begin + len(lam)))
         return pair_sums(similarity, relations, rho, pairs, lam, *args, **kwargs)
 
-    monkeypatch.setattr(mx.mixing, "pair_sums", recorded)
+    monkeypatch.setattr(embedding_mixup, "pair_sums", recorded)
     return windows
 
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from metrix_ext import retrieval
-from metrix_ext.retrieval import nearest, recall_at_k, utilization
+from metrix_ext.retrieval import compute, nearest, neighbours, recall_at_k, utilization
 
 
 def sorted_neighbours(queries, candidates, leave_out_self):
@@ -39,8 +38,8 @@ def small():
 @pytest.mark.parametrize("block", [1, 100, 2**24])
 @pytest.mark.parametrize("largest_whole", [0, 2**30])
 def test_recall_and_nearest_equal_the_naive_loop(small, dtype, block, largest_whole, monkeypatch):
-    monkeypatch.setattr(retrieval, "_BLOCK", block)  # 1 row, 2 rows (and a remainder), all rows at once
-    monkeypatch.setattr(retrieval, "LARGEST_WHOLE", largest_whole)
+    monkeypatch.setattr(compute, "BLOCK", block)  # 1 row, 2 rows (and a remainder), all rows at once
+    monkeypatch.setattr(neighbours, "LARGEST_WHOLE", largest_whole)
     x, y = small[0].to(dtype), small[1]
     expected = sorted_neighbours(x, x, leave_out_self=True)
     recall = recall_at_k(x, y, k=(1, 2, 5, 39))
@@ -51,7 +50,7 @@ def test_recall_and_nearest_equal_the_naive_loop(small, dtype, block, largest_wh
 
 @pytest.mark.parametrize("block", [1, 60, 2**24])
 def test_gallery(small, block, monkeypatch):
-    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    monkeypatch.setattr(compute, "BLOCK", block)
     x, y = small
     queries, gallery = x[:15], x[15:]
     expected = sorted_neighbours(queries, gallery, leave_out_self=False)
@@ -130,7 +129,7 @@ def naive_utilization(q, x):
 
 @pytest.mark.parametrize("block", [1, 50, 2**24])
 def test_utilization(small, block, monkeypatch):
-    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    monkeypatch.setattr(compute, "BLOCK", block)
     x, _ = small
     q, clean, mixed = x[:10], x[10:25], x[25:] * 0.5
     alone = utilization(q, clean)
@@ -186,6 +185,6 @@ def test_duplicates_are_equally_similar_wherever_they_stand():
     rows = torch.randn(7, 33, generator=generator)
     x = rows.repeat(5, 1)[torch.randperm(35, generator=generator)]
     found = nearest(x, 4)
-    for query, neighbours in enumerate(found.tolist()):
+    for query, row in enumerate(found.tolist()):
         same = [i for i in range(35) if i != query and torch.equal(x[i], x[query])]
-        assert neighbours == same
+        assert row == same
