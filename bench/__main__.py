@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from . import environment, report, results, tables, work
 from .cases import feature, memory, pair_sums, recall, scaling, step
-from .isolate import Failed, run
-from .problem import Problem
-from .rows import Row
+from .problems.problem import Problem
+from .report import readme, results, tables
+from .report.rows import Row
 from .runner import Budget, Runner
+from .timing import environment, work
+from .timing.isolate import Failed, run
 
 CASES = {
     "pair-sums": pair_sums.run,
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
                 results.write(folder, results.Result(case, about, limits, rows))
         print("\n".join(tables.case_section(results.Result(case, about, limits, rows))), flush=True)
     if folder is not None:
-        report.write_page(folder)
+        readme.write_page(folder)
         print(f"written to {folder}")
     return 0
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import counts, work
-from .isolate import Deadline, Failed, run
-from .measure import Timing
-from .problem import ON_GPU, Problem
-from .rows import Row
+from . import counts
+from .problems.problem import ON_GPU, Problem
+from .report.rows import Row
+from .timing import work
+from .timing.isolate import Deadline, Failed, run
+from .timing.measure import Timing
 
 
 @dataclass(frozen=True)

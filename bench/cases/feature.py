@@ -12,8 +12,8 @@ import metrix_ext as mx
 
 from .. import counts
 from ..peers import literal, materialised, ours
-from ..problem import Problem, Step, training_step
-from ..rows import Row
+from ..problems.problem import Problem, Step, training_step
+from ..report.rows import Row
 from ..runner import Runner
 
 LITERAL_UP_TO = 128  # examples

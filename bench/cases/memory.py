@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..rows import Row
+from ..report.rows import Row
 from ..runner import Runner
 from .feature import Feature
 from .pair_sums import PairSums

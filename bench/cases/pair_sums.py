@@ -12,11 +12,11 @@ from metrix_ext import native
 from metrix_ext.terms.pair_sets import PAIR_SETS
 
 from .. import counts
-from ..isolate import Unavailable
 from ..peers import gathered, gram, keops, literal, ours, pml
-from ..problem import ON_GPU, Problem, Step, training_step
-from ..rows import Row
+from ..problems.problem import ON_GPU, Problem, Step, training_step
+from ..report.rows import Row
 from ..runner import Runner
+from ..timing.isolate import Unavailable
 
 LITERAL_UP_TO = 1024  # examples
 LITERAL_BYTES = 2 * 2**30  # of mixed embeddings, which are kept a few times

@@ -13,8 +13,8 @@ import metrix_ext as mx
 
 from .. import counts
 from ..peers import pml
-from ..problem import Problem, Step
-from ..rows import Row
+from ..problems.problem import Problem, Step
+from ..report.rows import Row
 from ..runner import Runner
 
 

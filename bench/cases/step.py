@@ -11,10 +11,10 @@ from torch import Tensor, nn
 import metrix_ext as mx
 
 from .. import counts
-from ..isolate import Unavailable
-from ..problem import Problem, Step, training_step
-from ..rows import Row
+from ..problems.problem import Problem, Step, training_step
+from ..report.rows import Row
 from ..runner import Runner
+from ..timing.isolate import Unavailable
 
 MIXES = ("none", "embed", "feature", "input")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import metrix_ext as mx
 
-from ..isolate import Unavailable
+from ..timing.isolate import Unavailable
 
 if TYPE_CHECKING:
     from ..cases.pair_sums import PairSums

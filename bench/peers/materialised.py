@@ -11,7 +11,7 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext.ops import pair_lambda
 
-from ..isolate import Unavailable
+from ..timing.isolate import Unavailable
 
 if TYPE_CHECKING:
     from ..cases.feature import Feature

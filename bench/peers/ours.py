@@ -10,7 +10,7 @@ from torch import Tensor
 
 import metrix_ext as mx
 
-from ..problem import Step
+from ..problems.problem import Step
 
 if TYPE_CHECKING:
     from ..cases.feature import Feature

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..isolate import Unavailable
+from ..timing.isolate import Unavailable
 
 if TYPE_CHECKING:
     from ..cases.pair_sums import PairSums

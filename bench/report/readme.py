@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..timing.environment import ROOT
 from . import plots, results, tables
-from .environment import ROOT
 from .results import Result
 from .rows import OK, Row
 
@@ -121,7 +121,3 @@ def main() -> int:
         write_page(results.FOLDER / folder)
     README.write_text(between_markers(README.read_text(), speed_section(devices)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .rows import COLUMNS, Row
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 import metrix_ext as mx
 from metrix_ext import backend, native
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "triton", "torchvision", "numpy", "scipy", "pykeops", "pytorch-metric-learning", "matplotlib")
 
 CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..problems.problem import Problem, Step, error
 from .isolate import Report
 from .limits import measure_limits
 from .measure import (
@@ -21,7 +22,6 @@ from .measure import (
     timings,
     with_both,
 )
-from .problem import Problem, Step, error
 
 LONG = 10.0  # seconds; what takes longer is not run again to load what its first run has loaded
 COMPILED = "-compiled"  # ends the names of peers under torch.compile

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .environment import ROOT
-from .isolate import Deadline
+from ..timing.environment import ROOT
+from ..timing.isolate import Deadline
 from .record import Outcome
 
 TAIL = 4000  # characters kept of what a command has printed

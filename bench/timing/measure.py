@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .problem import Step
+from ..problems.problem import Step
 
 SAMPLE_SECONDS = 0.05
 SAMPLE_REPEATS = 50

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .counts import Stage
+from ..counts import Stage
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 Report = Callable[[str], None]
 
 # A server that has imported these forks every process: cheap, and no thread pool has been started in it yet.
-PRELOAD = ["bench.work"]
+PRELOAD = ["bench.timing.work"]
 
 
 class Failed(Exception):

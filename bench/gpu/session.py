@@ -8,23 +8,23 @@ the rest goes on. Everything known so far is on disk after each part. Exit statu
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from . import environment, report, results, work
-from .cases.feature import Feature
-from .cases.pair_sums import PairSums
-from .cases.step import TrainingStep
-from .gpu_checks import run_tests, sanitize
-from .isolate import Deadline, Failed, reason, run
-from .problem import ON_GPU, Problem
+from ..cases.feature import Feature
+from ..cases.pair_sums import PairSums
+from ..cases.step import TrainingStep
+from ..problems.problem import ON_GPU, Problem
+from ..report import readme, results
+from ..report.rows import Row
+from ..runner import Budget, Runner
+from ..timing import environment, work
+from ..timing.isolate import Deadline, Failed, reason, run
+from .checks import run_tests, sanitize
 from .record import Record
-from .rows import Row
-from .runner import Budget, Runner
 
 SECONDS = 460.0  # of eight minutes; the rest is for starting processes
 TIMING_SECONDS = 4.0  # of a problem's peers side by side
@@ -102,10 +102,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{row.case}, {row.peer}, {row.pairs}, n = {row.n}: {row.status}, {row.time} ms", flush=True)
     record.add("benchmark", "clocks at its end", {"status": "passed", **environment.nvidia_smi(*environment.CLOCKS)})
     record.add_all("sanitizer", sanitize(deadline))
-    report.write_page(folder)
+    readme.write_page(folder)
     print(f"written to {folder}")
     return 0 if record.passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

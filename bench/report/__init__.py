@@ -1,0 +1,1 @@
+"""Results on disk, as tables and as pictures: ``python -m bench.report``."""
