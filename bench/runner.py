@@ -73,7 +73,6 @@ class Runner:
                 budget, each in its own.
         """
         peers = self.peers_of(problem) if peers is None else peers
-        device, budget = str(self.device), self.budget
         with tempfile.TemporaryDirectory() as folder:
             path = os.fspath(Path(folder, "exact.pt"))
             self.say(f"{case}: {problem}: exact result")
@@ -83,23 +82,9 @@ class Runner:
                 for peer in peers:
                     yield self._row(case, problem, peer, f"not checked; exact result: {failure}")
                 return
-            probes: dict[str, work.Probe | str] = {}
-            for peer in peers:
-                self.say(f"{case}: {problem}: {peer}")
-                arguments = (problem, peer, device, path, budget.rounds, budget.seconds, side_by_side)
-                try:
-                    probes[peer] = run(work.probe, *arguments, seconds=budget.allowed(), memory=budget.memory)
-                except Failed as failure:
-                    probes[peer] = str(failure)
+            probes = {peer: self._probe(case, problem, peer, path, side_by_side) for peer in peers}
             quick = [peer for peer, probe in probes.items() if isinstance(probe, work.Probe) and probe.can_race]
-            raced: dict[str, dict[str, Timing]] = {}
-            if quick:
-                self.say(f"{case}: {problem}: side by side")
-                turns = (problem, quick, device, path, budget.rounds, budget.seconds)
-                try:
-                    raced = run(work.race, *turns, seconds=budget.allowed())
-                except Failed as failure:
-                    self.say(f"{case}: {problem}: not timed side by side: {failure}")
+            raced = self._race(case, problem, quick, path) if quick else {}
         for peer, probe in probes.items():
             if isinstance(probe, str):
                 yield self._row(case, problem, peer, probe)
@@ -126,6 +111,27 @@ class Runner:
             else:
                 return f"{by}, float64"
         raise Failed("nothing computes it")
+
+    def _probe(self, case: str, problem: Problem, peer: str, path: str, side_by_side: bool) -> work.Probe | str:
+        """What one peer gives, checked and metered in a process of its own, or what ended it."""
+        self.say(f"{case}: {problem}: {peer}")
+        budget = self.budget
+        arguments = (problem, peer, str(self.device), path, budget.rounds, budget.seconds, side_by_side)
+        try:
+            return run(work.probe, *arguments, seconds=budget.allowed(), memory=budget.memory)
+        except Failed as failure:
+            return str(failure)
+
+    def _race(self, case: str, problem: Problem, peers: Sequence[str], path: str) -> dict[str, dict[str, Timing]]:
+        """Times of peers side by side; empty where that failed."""
+        self.say(f"{case}: {problem}: side by side")
+        budget = self.budget
+        arguments = (problem, peers, str(self.device), path, budget.rounds, budget.seconds)
+        try:
+            return run(work.race, *arguments, seconds=budget.allowed())
+        except Failed as failure:
+            self.say(f"{case}: {problem}: not timed side by side: {failure}")
+            return {}
 
     def _timed(
         self,

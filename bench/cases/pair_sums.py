@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +12,9 @@ from metrix_ext.terms.pair_sets import PAIR_SETS
 
 from .. import counts
 from ..peers import gathered, gram, keops, literal, ours, pml
-from ..problems.problem import ON_GPU, Problem, Step, training_step
+from ..peers.compiled import compiled
+from ..problems.embeddings import EmbeddingBatch
+from ..problems.problem import ON_GPU, Step, training_step
 from ..report.rows import Row
 from ..runner import Runner
 from ..timing.isolate import Unavailable
@@ -21,35 +22,24 @@ from ..timing.isolate import Unavailable
 LITERAL_UP_TO = 1024  # examples
 LITERAL_BYTES = 2 * 2**30  # of mixed embeddings, which are kept a few times
 
+PEERS: dict[str, Callable[[EmbeddingBatch, Tensor], Callable[[Tensor], Tensor]]] = {
+    "metrix_ext": ours.pair_sums,
+    "metrix_ext-graph": ours.pair_sums,
+    "metrix_ext-triton": ours.pair_sums,
+    "reference": literal.pair_sums,
+    "gram": gram.pair_sums,
+    "gram-compiled": compiled(gram.pair_sums),
+    "gathered": gathered.pair_sums,
+    "gathered-compiled": compiled(gathered.pair_sums),
+    "keops": keops.pair_sums,
+    "pml": pml.pair_sums,
+}
 
-@dataclass(frozen=True)
-class PairSums(Problem):
-    """A batch of n examples, k of each class, embeddings of size d.
 
-    Attributes:
-        pairs: "clean" or a set of pairs.
-        lam: one lambda for all pairs; None draws one per pair.
-    """
+class PairSums(EmbeddingBatch):
+    """The loss of a batch and the gradient of its embeddings."""
 
-    n: int
-    k: int
-    d: int = 512
-    pairs: str = "pos-neg"
-    lam: float | None = None
-    renormalize: bool = True
-
-    peers = (
-        "metrix_ext",
-        "metrix_ext-graph",
-        "metrix_ext-triton",
-        "reference",
-        "gram",
-        "gram-compiled",
-        "gathered",
-        "gathered-compiled",
-        "keops",
-        "pml",
-    )
+    peers = tuple(PEERS)
     tolerance = 1e-4  # relative l2 of a float32 gradient of gamma = 75 against float64
 
     @property
@@ -59,45 +49,14 @@ class PairSums(Problem):
         fits = self.n <= LITERAL_UP_TO and 8 * self.d * mixes <= LITERAL_BYTES
         return ("reference", "metrix_ext") if fits else ("metrix_ext",)
 
-    def columns(self) -> dict[str, object]:
-        lam = "" if self.pairs == "clean" else "per pair" if self.lam is None else self.lam
-        renormalize = self.renormalize and self.pairs != "clean"
-        return asdict(self) | {"lam": lam, "renormalize": renormalize}
-
-    def tiny(self) -> PairSums:
-        return replace(self, n=4 * self.k)  # the same d, for which KeOps compiles
-
-    def counts(self) -> counts.Parts:
-        return counts.pair_sums(self.n, self.k, self.d, self.pairs)
-
-    def embeddings(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        generator = torch.Generator().manual_seed(self.n)
-        values = torch.randn(self.n, self.d, generator=generator, dtype=torch.float64)
-        return values.to(device, dtype).requires_grad_()
-
-    def labels(self, device: torch.device) -> Tensor:
-        return torch.arange(self.n, device=device) // self.k
-
     def step(self, peer: str, device: torch.device) -> Step:
-        x, labels = self.embeddings(device, torch.float32), self.labels(device)
         if peer in ON_GPU and device.type != "cuda":
             raise Unavailable("for a GPU")
+        x, labels = self.embeddings(device, torch.float32), self.labels(device)
+        loss = PEERS[peer](self, labels)
         if peer == "metrix_ext-graph":
-            loss = ours.pair_sums(self, labels)
             return ours.in_a_graph(lambda: loss(x), [x])
-        build: Callable[[PairSums, Tensor], Callable[[Tensor], Tensor]] = {
-            "metrix_ext": ours.pair_sums,
-            "metrix_ext-triton": ours.pair_sums,
-            "reference": literal.pair_sums,
-            "gram": gram.pair_sums,
-            "gram-compiled": gram.compiled,
-            "gathered": gathered.pair_sums,
-            "gathered-compiled": gathered.compiled,
-            "keops": keops.pair_sums,
-            "pml": pml.pair_sums,
-        }[peer]
-        of_embeddings = build(self, labels)
-        step = training_step(lambda: of_embeddings(x), [x], [x])
+        step = training_step(lambda: loss(x), [x], [x])
         return ours.with_backend(step, "triton") if peer == "metrix_ext-triton" else step
 
     def truth(self, by: str, device: torch.device) -> Sequence[Tensor]:

@@ -1,1 +1,1 @@
-"""Ways to compute the mixed loss of multi-similarity, one a file; each gives the loss of embeddings as a function."""
+"""Ways to do a problem, one a file; each gives the loss of embeddings or feature maps, or Recall@K, as a function."""

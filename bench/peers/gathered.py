@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +15,10 @@ from torch import Tensor
 
 import metrix_ext as mx
 
-from .gram import given_lambda
-
-if TYPE_CHECKING:
-    from ..cases.pair_sums import PairSums
+from ..problems.embeddings import EmbeddingBatch
 
 
-def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def pair_sums(problem: EmbeddingBatch, labels: Tensor) -> Callable[[Tensor], Tensor]:
     n, pairs = problem.n, problem.pairs
     loss = mx.losses.MultiSimilarityLoss()
     positive_rho, negative_rho = loss.formula.rho
@@ -30,7 +26,7 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     same = labels[:, None] == labels
     positive, negative = same & (column[:, None] != column), ~same
     positives = positive.nonzero()[:, 1].view(n, problem.k - 1)
-    lam = given_lambda(problem, labels.device)
+    lam = problem.given_lambda(labels.device)
 
     def log_sum(exponents: Tensor, used: Tensor) -> Tensor:
         return exponents.masked_fill(~used, -math.inf).flatten(1).logsumexp(1)
@@ -74,8 +70,3 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
         return per_anchor(sums(x @ x.T))
 
     return step
-
-
-def compiled(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """The same under torch.compile."""
-    return torch.compile(pair_sums(problem, labels), fullgraph=True, dynamic=False)

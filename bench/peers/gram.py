@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +10,15 @@ from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext import reference
-from metrix_ext.ops import pair_lambda
 from metrix_ext.terms.relations import Relations
 
-if TYPE_CHECKING:
-    from ..cases.pair_sums import PairSums
+from ..problems.embeddings import EmbeddingBatch
 
 
-def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def pair_sums(problem: EmbeddingBatch, labels: Tensor) -> Callable[[Tensor], Tensor]:
     formula = mx.losses.MultiSimilarityLoss().formula
     mixed, with_anchor = problem.pairs != "clean", problem.pairs.startswith("anc-")
-    lam = given_lambda(problem, labels.device) if mixed else None
+    lam = problem.given_lambda(labels.device) if mixed else None
 
     def step(embeddings: Tensor) -> Tensor:
         x = F.normalize(embeddings)
@@ -35,19 +32,3 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
         return formula.per_anchor(sums).mean()
 
     return step
-
-
-def compiled(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """The same under torch.compile."""
-    return torch.compile(pair_sums(problem, labels), fullgraph=True, dynamic=False)
-
-
-def given_lambda(problem: PairSums, device: torch.device) -> Tensor:
-    """[n, n], drawn before the time is taken; empty for the clean loss."""
-    n = problem.n
-    if problem.pairs == "clean":
-        return torch.empty(0, device=device)
-    if problem.lam is not None:
-        return torch.full((n, n), problem.lam, device=device)
-    index = torch.arange(n)
-    return pair_lambda(n, index, index, 2.0, torch.float32).to(device)

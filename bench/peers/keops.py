@@ -7,7 +7,7 @@ exist here with one lambda only; pos-neg takes a row for each anchor and positiv
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +15,13 @@ from torch import Tensor
 
 import metrix_ext as mx
 
+from ..problems.embeddings import EmbeddingBatch
 from ..timing.isolate import Unavailable
-
-if TYPE_CHECKING:
-    from ..cases.pair_sums import PairSums
 
 NEVER = 1e6  # taken off the exponent of a term that does not count
 
 
-def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def pair_sums(problem: EmbeddingBatch, labels: Tensor) -> Callable[[Tensor], Tensor]:
     if problem.pairs not in ("clean", "anc-neg", "pos-neg"):
         raise Unavailable(f"{problem.pairs} is not written for it")
     if problem.pairs != "clean" and problem.lam is None:

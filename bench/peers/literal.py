@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +11,13 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext import reference
 
-if TYPE_CHECKING:
-    from ..cases.feature import Feature
-    from ..cases.pair_sums import PairSums
+from ..problems.embeddings import EmbeddingBatch
+from ..problems.features import FeatureBatch
 
 
-def pair_sums(problem: PairSums, labels: Tensor, dtype: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
+def pair_sums(
+    problem: EmbeddingBatch, labels: Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
     loss = mx.losses.MultiSimilarityLoss()
     if problem.pairs == "clean":
         return lambda embeddings: reference.clean_loss(loss, embeddings, labels)
@@ -28,7 +28,7 @@ def pair_sums(problem: PairSums, labels: Tensor, dtype: torch.dtype = torch.floa
 
 
 def feature(
-    problem: Feature, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
+    problem: FeatureBatch, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
     loss = mx.losses.MultiSimilarityLoss()
     lam = weights(problem.n, labels.device, embeddings.dtype)
@@ -38,7 +38,7 @@ def feature(
 
 
 def feature_of_anchor(
-    problem: Feature, anchor: int, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
+    problem: FeatureBatch, anchor: int, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
     """What one anchor adds to the loss of ``feature``, so that the mixes of one are in memory at a time."""
     formula = mx.losses.MultiSimilarityLoss().formula

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,14 +10,12 @@ from torch import Tensor
 import metrix_ext as mx
 from metrix_ext.ops import pair_lambda
 
+from ..problems.features import FeatureBatch
 from ..timing.isolate import Unavailable
-
-if TYPE_CHECKING:
-    from ..cases.feature import Feature
 
 
 def feature(
-    problem: Feature, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
+    problem: FeatureBatch, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
     if problem.pairs != "pos-neg":
         raise Unavailable(f"{problem.pairs} is not written for it")
@@ -44,10 +41,3 @@ def feature(
         return loss.formula.per_anchor(torch.stack(sums, 1)).mean()
 
     return step
-
-
-def compiled(
-    problem: Feature, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
-) -> Callable[[Tensor], Tensor]:
-    """The same under torch.compile."""
-    return torch.compile(feature(problem, embeddings, labels, head), fullgraph=True, dynamic=False)

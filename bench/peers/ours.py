@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 import metrix_ext as mx
 
+from ..problems.embeddings import EmbeddingBatch
+from ..problems.features import FeatureBatch
 from ..problems.problem import Step
-
-if TYPE_CHECKING:
-    from ..cases.feature import Feature
-    from ..cases.pair_sums import PairSums
+from ..problems.retrieval import RetrievalSet
 
 
-def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def pair_sums(problem: EmbeddingBatch, labels: Tensor) -> Callable[[Tensor], Tensor]:
     if problem.pairs == "clean":
         loss = mx.losses.MultiSimilarityLoss()
         return lambda embeddings: loss(embeddings, labels)
@@ -34,7 +32,7 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def feature(
-    problem: Feature, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
+    problem: FeatureBatch, embeddings: Tensor, labels: Tensor, head: mx.heads.PoolingHead
 ) -> Callable[[Tensor], Tensor]:
     criterion = mx.Metrix(mx.losses.MultiSimilarityLoss(), mix="feature", pairs=problem.pairs, strength=1.0)
 
@@ -42,6 +40,10 @@ def feature(
         return criterion.mixed_loss(embeddings, labels, problem.pairs, source=features, encode=head, seed=problem.n)
 
     return loss
+
+
+def recall(problem: RetrievalSet, embeddings: Tensor, labels: Tensor) -> Callable[[], list[float]]:
+    return lambda: list(mx.retrieval.recall_at_k(embeddings, labels, problem.ks).values())
 
 
 def with_backend(step: Step, name: str) -> Step:

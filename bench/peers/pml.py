@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..problems.embeddings import EmbeddingBatch
+from ..problems.retrieval import RetrievalSet
 from ..timing.isolate import Unavailable
 
-if TYPE_CHECKING:
-    from ..cases.pair_sums import PairSums
-    from ..cases.recall import Recall
 
-
-def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def pair_sums(problem: EmbeddingBatch, labels: Tensor) -> Callable[[Tensor], Tensor]:
     if problem.pairs != "clean":
         raise Unavailable("it has no mixed losses")
     try:
@@ -26,7 +23,7 @@ def pair_sums(problem: PairSums, labels: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda embeddings: loss(embeddings, labels)
 
 
-def recall(problem: Recall, embeddings: Tensor, labels: Tensor) -> Callable[[], list[float]]:
+def recall(problem: RetrievalSet, embeddings: Tensor, labels: Tensor) -> Callable[[], list[float]]:
     """AccuracyCalculator with the package's own neighbour search, which needs no faiss."""
     if problem.ks != (1,):
         raise Unavailable("AccuracyCalculator gives Recall@1 only, as precision_at_1")

@@ -57,7 +57,7 @@ def run(
     """
     if seconds < 1:
         raise Failed("not run: no time was left")
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)  # typeshed: contexts have a Process, their base has not
     if method == "forkserver":
         context.set_forkserver_preload(PRELOAD)
     receiver, sender = context.Pipe(duplex=False)
