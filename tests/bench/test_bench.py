@@ -17,18 +17,23 @@ import torch
 from torch import Tensor
 
 from bench import __main__ as command_line
-from bench import counts, fit, gpu, gpu_checks, isolate, negligible, report, results, tables
+from bench import counts, negligible
 from bench.cases.feature import Feature
 from bench.cases.pair_sums import PairSums
 from bench.cases.recall import Recall
 from bench.cases.step import TrainingStep
-from bench.isolate import Failed
-from bench.limits import measure_limits
-from bench.measure import Clock, PeakMemory, Timing, time_side_by_side
-from bench.problem import Problem, Step, error
-from bench.record import Record
-from bench.rows import Row
+from bench.gpu import checks as gpu_checks
+from bench.gpu import session as gpu
+from bench.gpu.record import Record
+from bench.problems.problem import Problem, Step, error
+from bench.report import fit, results, tables
+from bench.report import readme as report
+from bench.report.rows import Row
 from bench.runner import Budget, Runner
+from bench.timing import isolate
+from bench.timing.isolate import Failed
+from bench.timing.limits import measure_limits
+from bench.timing.measure import Clock, PeakMemory, Timing, time_side_by_side
 from metrix_ext import reference
 from metrix_ext.losses import MultiSimilarityLoss
 from metrix_ext.ops import pair_lambda, pair_sums
