@@ -24,3 +24,14 @@ class Interrupted(Stopped):
         super().__init__(message)
         self.signal_number = signal_number
         self.status = 128 + signal_number
+
+
+def one_line(error: BaseException) -> str:
+    """Its message, or the name of its class if it has none.
+
+    An error from a loader's process arrives as one of the same class whose message is that process's whole
+    traceback; its own message stands at the end of that, after the name of the class.
+    """
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    message = str(error).rpartition(f"\n{name}: ")[2]
+    return " ".join(message.split()) or type(error).__name__

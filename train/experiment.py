@@ -1,4 +1,4 @@
-"""One run from the data set to the summary."""
+"""One run: load, build, train and evaluate, save."""
 
 from __future__ import annotations
 
@@ -6,104 +6,175 @@ import argparse
 import json
 import random
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from metrix_ext.retrieval import recall_at_k
 
-from . import checkpoint, data, loaders, options, recipe
-from . import model as models
-from .criterion import make_loss, with_mixup
+from . import options
+from .data import loaders, splits
+from .data.registry import DATA_SETS
+from .data.splits import Halves
 from .errors import Diverged, Interrupted, UserError
-from .evaluate import embed, pixel_recall
+from .evaluation import embed, pixel_recall
 from .interrupt import Interrupt
-from .loop import train_epoch
-from .pictures import draw_curves, draw_retrieval
-from .report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, versions
+from .model import network
+from .output import checkpoint
+from .output.pictures import draw_curves, draw_retrieval
+from .output.report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, versions
+from .training import recipe
+from .training.criterion import make_loss, with_mixup
+from .training.learner import Learner
+from .training.loop import train_epoch
 
-HALVES = ("train", "test")
+
+@dataclass
+class Experiment:
+    """What a run works with: all of it stays, but the learner learns and the folder fills."""
+
+    args: argparse.Namespace
+    device: torch.device
+    halves: Halves
+    train_loader: DataLoader
+    test_loader: DataLoader
+    learner: Learner
+    out: RunFolder
+    config: dict[str, Any]
+
+
+@dataclass
+class Evaluation:
+    embeddings: Tensor  # [n, d], of the unseen classes
+    recall: dict[str, float]  # Recall@K by K, from 0 to 1
 
 
 def run(args: argparse.Namespace) -> None:
     began = time.time()
+    device = prepare(args)
+    halves = splits.load(args.dataset, args.data, args.image_size, args.split_seed)
+    experiment = build(args, device, halves)
+    baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
+    introduce(experiment, baseline)
+    with Interrupt() as interrupt:
+        first, last = train(experiment, interrupt)
+    save(experiment, baseline, first, last, began)
+
+
+def prepare(args: argparse.Namespace) -> torch.device:
     device = pick_device(args)
     options.resolve(args, device.type)
     seed_everything(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
+    return device
 
-    halves = data.load(args.dataset, args.data, args.image_size, args.split_seed)
+
+def build(args: argparse.Namespace, device: torch.device, halves: Halves) -> Experiment:
     train_loader = loaders.training_loader(halves.train, args)
     test_loader = loaders.evaluation_loader(halves.test, args)
-    model = models.build(args.arch, args.weights, args.embedding_size, args.pool)
+    learner = make_learner(args, device, num_classes=len(halves.train.names))
+    config = json.loads(json.dumps(vars(args)))  # as the summary gives it back: lists, no tuples
+    return Experiment(args, device, halves, train_loader, test_loader, learner, RunFolder(args.out), config)
+
+
+def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
+    model = network.build(args.arch, args.weights, args.embedding_size, args.pool)
     model = model.to(device, memory_format=torch.channels_last)
-    loss = make_loss(args.loss, dict(args.loss_option), len(halves.train.names), args.embedding_size)
-    loss = loss.to(device)
+    loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
     optimizer = recipe.make_optimizer(model, criterion, args.lr, args.weight_decay, args.proxy_lr_factor)
-    out = RunFolder(args.out)
+    return Learner(model, loss, criterion, optimizer)
 
-    config = json.loads(json.dumps(vars(args)))  # as the summary gives it back: lists, no tuples
-    baseline = pixel_recall(halves.test) if args.dataset == "glyphs" else None
-    parameters = sum(p.numel() for module in (model, criterion) for p in module.parameters())
-    print(f"{args.arch}, {parameters:,} parameters, on {device}; {describe(halves.description)}")
+
+def introduce(experiment: Experiment, baseline: float | None) -> None:
+    parameters = f"{experiment.learner.parameters():,} parameters"
+    print(f"{experiment.args.arch}, {parameters}, on {experiment.device}; {experiment.halves}")
     if baseline is not None:
         print(f"raw pixels          R@1 {100 * baseline:.1f}")
 
-    with Interrupt() as interrupt:
 
-        def evaluate(epoch: int) -> tuple[Tensor, dict[str, float]]:
-            embeddings, labels = embed(model, test_loader, device, args.amp, interrupt)
-            if not bool(embeddings.isfinite().all()):
-                raise Diverged(f"the embeddings are not finite after epoch {epoch}: try a lower --lr")
-            return embeddings, {str(k): v for k, v in recall_at_k(embeddings, labels, k=args.k).items()}
+def train(experiment: Experiment, interrupt: Interrupt) -> tuple[Evaluation, Evaluation]:
+    """What the untrained network finds, and the trained one; a signal leaves a checkpoint behind."""
+    learner = experiment.learner
+    try:
+        first = last = evaluate(experiment, interrupt)
+        print(f"untrained           {per_cent(first.recall)}", flush=True)
+        while learner.epoch < experiment.args.epochs:
+            last = add_epoch(experiment, interrupt)
+            save_checkpoint(experiment)
+    except Interrupted as stopped:
+        save_checkpoint(experiment)
+        written = f"{stopped}; {experiment.out / CHECKPOINT} is written"
+        raise Interrupted(written, stopped.signal_number) from None
+    return first, last
 
-        epoch = 0
-        try:
-            embeddings, start = evaluate(0)
-            recall = start
-            print(f"untrained           {per_cent(start)}", flush=True)
-            while epoch < args.epochs:
-                epoch_began = time.time()
-                lr = recipe.learning_rate(epoch, args.lr, args.lr_step, args.lr_gamma)
-                recipe.set_learning_rate(optimizer, lr)
-                recipe.prepare_epoch(model, epoch, args.warmup_epochs, args.freeze_bn)
-                loaders.set_epoch(train_loader, epoch)
-                means = train_epoch(
-                    model, loss, criterion, args.mix, train_loader, optimizer,
-                    device=device, amp=args.amp, clip_grad_value=args.clip_grad_value,
-                    interrupt=interrupt, title=f"epoch {epoch + 1}/{args.epochs}",
-                )  # fmt: skip
-                epoch += 1
-                embeddings, recall = evaluate(epoch)
-                seconds = round(time.time() - epoch_began, 2)
-                out.add_epoch({"epoch": epoch, **means, "lr": lr, "recall_at": recall, "seconds": seconds})
-                print(f"epoch {epoch:3} {means['loss']:9.4f} {per_cent(recall)}  {seconds:.0f} s", flush=True)
-                checkpoint.save(out / CHECKPOINT, model, criterion, optimizer, epoch, config)
-        except Interrupted as stopped:
-            checkpoint.save(out / CHECKPOINT, model, criterion, optimizer, epoch, config)
-            raise Interrupted(f"{stopped}; {out / CHECKPOINT} is written", stopped.signal_number) from None
 
-    checkpoint.save(out / CHECKPOINT, model, criterion, optimizer, epoch, config)
-    title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(recall)}"
-    draw_retrieval(out / RETRIEVAL, halves.test, embeddings, title, args.seed)
-    draw_curves(out / CURVES, out.epochs, start, baseline)
+def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Evaluation:
+    """Trains for one epoch, evaluates, reports."""
+    began = time.time()
+    lr, means = learn(experiment, interrupt)
+    found = evaluate(experiment, interrupt)
+    epoch, seconds = experiment.learner.epoch, round(time.time() - began, 2)
+    experiment.out.add_epoch({"epoch": epoch, **means, "lr": lr, "recall_at": found.recall, "seconds": seconds})
+    print(f"epoch {epoch:3} {means['loss']:9.4f} {per_cent(found.recall)}  {seconds:.0f} s", flush=True)
+    return found
+
+
+def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str, float]]:
+    """One epoch of training: its learning rate, and the means of its losses."""
+    args, learner = experiment.args, experiment.learner
+    lr = recipe.learning_rate(learner.epoch, args.lr, args.lr_step, args.lr_gamma)
+    recipe.set_learning_rate(learner.optimizer, lr)
+    recipe.prepare_epoch(learner.model, learner.epoch, args.warmup_epochs, args.freeze_bn)
+    loaders.set_epoch(experiment.train_loader, learner.epoch)
+    means = train_epoch(
+        learner, experiment.train_loader, args.mix,
+        device=experiment.device, amp=args.amp, clip_grad_value=args.clip_grad_value,
+        interrupt=interrupt, title=f"epoch {learner.epoch + 1}/{args.epochs}",
+    )  # fmt: skip
+    learner.epoch += 1
+    return lr, means
+
+
+def evaluate(experiment: Experiment, interrupt: Interrupt) -> Evaluation:
+    args, learner = experiment.args, experiment.learner
+    embeddings, labels = embed(learner.model, experiment.test_loader, experiment.device, args.amp, interrupt)
+    if not bool(embeddings.isfinite().all()):
+        raise Diverged(f"the embeddings are not finite after epoch {learner.epoch}: try a lower --lr")
+    return Evaluation(embeddings, {str(k): v for k, v in recall_at_k(embeddings, labels, k=args.k).items()})
+
+
+def save_checkpoint(experiment: Experiment) -> None:
+    checkpoint.save(experiment.out / CHECKPOINT, experiment.learner, experiment.config)
+
+
+def save(
+    experiment: Experiment, baseline: float | None, first: Evaluation, last: Evaluation, began: float
+) -> None:
+    args, out = experiment.args, experiment.out
+    save_checkpoint(experiment)
+    title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"
+    draw_retrieval(out / RETRIEVAL, experiment.halves.test, last.embeddings, title, args.seed)
+    draw_curves(out / CURVES, out.epochs, first.recall, baseline)
     out.finish(
         {
-            "recall_at": recall,
-            "recall_at_start": start,
+            "recall_at": last.recall,
+            "recall_at_start": first.recall,
             "recall_at_1_raw_pixels": baseline,
-            "config": config,
-            "dataset": halves.description,
-            "parameters": parameters,
+            "config": experiment.config,
+            "dataset": experiment.halves.description,
+            "parameters": experiment.learner.parameters(),
             "versions": versions(),
             "threads": torch.get_num_threads(),
             "seconds": round(time.time() - began, 1),
         }
     )
-    print(f"{out.path}: {per_cent(recall)} in {time.time() - began:.0f} s")
+    print(f"{out.path}: {per_cent(last.recall)} in {time.time() - began:.0f} s")
 
 
 def pick_device(args: argparse.Namespace) -> torch.device:
@@ -122,8 +193,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def describe(description: dict[str, object]) -> str:
-    seen, unseen = (f"{description[f'{h}_images']} images of {description[f'{h}_classes']}" for h in HALVES)
-    return f"{seen} seen and {unseen} unseen classes"

@@ -1,52 +1,39 @@
 """Train an embedding and measure Recall@K on unseen classes: python train/run.py --loss ms --mix feature"""
 
-from __future__ import annotations
-
 import sys
-from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-if not __package__:  # started as a file: its folder is the package
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    __package__ = "train"
-
-from . import options
-from .errors import Stopped, UserError
+FOLDER = Path(__file__).resolve().parent
 
 
-def main(arguments: list[str] | None = None) -> int:
-    try:
-        args = options.parse(arguments)
-        require_packages()
-        from .experiment import run  # needs the packages that have just been checked
+def leave_path(added: Path) -> None:
+    """Python puts the script's folder, or with -m the current one, first on sys.path; neither should be there.
 
-        run(args)
-    except Stopped as stopped:
-        print(f"run.py: {last_line(stopped)}", file=sys.stderr)
-        return stopped.status
-    except KeyboardInterrupt:
-        print("run.py: stopped before there was anything to save", file=sys.stderr)
-        return 130
-    return 0
+    The script's folder has files of plain names, which no other package should get for its own; in the checkout lie
+    the sources of metrix_ext, which may not be built, and an installed metrix_ext is to be preferred.
+    """
+    if Path(sys.path[0]).resolve() == added:
+        del sys.path[0]
 
 
-def require_packages() -> None:
-    # A torchvision built for another torch fails with a RuntimeError or OSError, not an ImportError.
-    for package in ("torch", "torchvision", "matplotlib", "PIL", "tqdm", "metrix_ext"):
-        try:
-            import_module(package)
-        except (ImportError, RuntimeError, OSError) as error:
-            raise UserError(
-                f"{package} cannot be imported ({type(error).__name__}: {last_line(error)}): "
-                "install metrix_ext with its training extra, pip install '.[train]'"
-            ) from None
-
-
-def last_line(error: BaseException) -> str:
-    """The message; of one that comes from a loader's process, the line after that process's traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].removeprefix("train.errors.UserError: ")
+def load_package() -> None:
+    """The package `train` is this folder, whatever has that name on sys.path or among the modules."""
+    spec = spec_from_file_location("train", FOLDER / "__init__.py")
+    sys.modules["train"] = package = module_from_spec(spec)
+    spec.loader.exec_module(package)
 
 
 if __name__ == "__main__":
+    leave_path(FOLDER.parent if __spec__ else FOLDER)
+    # Loaders' processes that are spawned, not forked, run this file again by the module's name if it has one; the
+    # name can only be found on sys.path, the file always.
+    __spec__ = None
+
+if __name__ in ("__main__", "__mp_main__"):  # the second: in a spawned process
+    load_package()
+
+if __name__ == "__main__":
+    from train.main import main
+
     sys.exit(main())

@@ -1,43 +1,27 @@
-"""The command line of run.py, and the defaults that depend on the data set, the machine and the network."""
+"""The options of run.py. Those without a default here get theirs in defaults.py."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import os
 from typing import Any
 
-from .errors import UserError
-
-LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
-MIXES = ("input", "feature", "embed")
-PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
-
-# The paper's recipe for photographs, which starts from ImageNet weights, with the choices of the released
-# proxy-anchor code: batch-norm statistics frozen, only the head and the proxies in the first epoch.
-FINE_TUNING = {
-    "epochs": 100,
-    "lr": 1e-4,
-    "lr_step": 10,
-    "warmup_epochs": 1,
-    "freeze_bn": True,
-    "proxy_lr_factor": 100.0,
-}
-# From random weights all similarities start near 0.98, as the features are positive, and have to spread
-# before classes part. Tried with the multi-similarity loss and 256 channels, Recall@1: after 100 batches 14
-# at 1e-3 and 31 at 3e-3; after 300 batches 66 at 3e-3, 65 with batch norm after the last feature map (34 with
-# its average pool alone), 61 with 4 images of 25 classes instead of 5 of 20.
-# The proxies need no larger steps than the rest then: a factor of 100 is 0.3 for AdamW, and they jump about.
-FROM_SCRATCH = {
-    "epochs": 16,
-    "lr": 3e-3,
-    "lr_step": 4,
-    "warmup_epochs": 0,
-    "freeze_bn": False,
-    "proxy_lr_factor": 1.0,
-}
-# The paper's factors by loss; 0.5 for those it does not name.
-LR_GAMMA = {"contrastive": 0.1}
+from ..data.registry import DATA_SETS
+from ..errors import UserError
+from .defaults import FINE_TUNING, FROM_SCRATCH
+from .values import (
+    LOSSES,
+    PAIRS,
+    assignment,
+    at_least,
+    hard_negatives,
+    interpolation,
+    ks,
+    mixes,
+    not_negative,
+    pair_sets,
+    positive,
+    strength,
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -102,9 +86,8 @@ def _add_loss(g: argparse._ArgumentGroup) -> None:
 
 def _add_data(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
-        "--dataset", choices=("glyphs", "npz", "folder"), default="glyphs",
-        help="glyphs: characters, no download; npz: --data FILE with x uint8 [n, h, w(, 3)] and y int [n]; "
-        "folder: --data DIR with a folder of images per class (default: glyphs)",
+        "--dataset", choices=tuple(DATA_SETS), default="glyphs",
+        help="; ".join(f"{name}: {data_set.help}" for name, data_set in DATA_SETS.items()) + " (default: glyphs)",
     )  # fmt: skip
     g.add_argument("--data", metavar="PATH", help="where the data set lies")
     g.add_argument(
@@ -182,132 +165,3 @@ def _add_machine(g: argparse._ArgumentGroup) -> None:
         "--workers", type=at_least(0), metavar="N",
         help="processes that load images (default: 0 for glyphs and npz on a CPU, else up to 8)",
     )  # fmt: skip
-
-
-def resolve(args: argparse.Namespace, device_type: str) -> None:
-    """Fills in what was left open, and refuses what does not go together."""
-    photographs = args.dataset != "glyphs"
-    if args.dataset == "glyphs" and args.data is not None:
-        raise UserError("--data goes with --dataset npz or --dataset folder; glyphs needs none")
-    if args.arch is None:
-        args.arch = "resnet50" if device_type != "cpu" or args.dataset == "folder" else "small"
-    if args.weights is None:
-        args.weights = "imagenet" if photographs and args.arch != "small" else "none"
-    if args.arch == "small" and args.weights != "none":
-        raise UserError("--weights goes with one of the ResNets: --arch small has no pretrained weights")
-    if args.image_size is None:
-        args.image_size = 32 if args.arch == "small" else 224 if photographs else 64
-    if args.embedding_size is None:
-        args.embedding_size = 128 if args.arch == "small" else 512
-    for name, value in (FROM_SCRATCH if args.weights == "none" else FINE_TUNING).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    if args.lr_gamma is None:
-        args.lr_gamma = LR_GAMMA.get(args.loss, 0.5)
-    if args.workers is None:
-        light = args.dataset != "folder" and device_type == "cpu"
-        args.workers = 0 if light else min(8, os.cpu_count() or 1)
-    if args.images_per_class and args.batch_size % args.images_per_class:
-        raise UserError(
-            f"--batch-size {args.batch_size} is no multiple of --images-per-class {args.images_per_class}"
-        )
-
-
-def mixing_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of Metrix, less those that were left to its own defaults."""
-    pairs = args.pairs
-    if pairs is None and args.loss == "pa" and set(args.mix) != {"embed"}:
-        pairs = ("pos-neg",)
-    options = {
-        "pairs": pairs,
-        "strength": args.strength,
-        "lam": args.lam,
-        "alpha": args.alpha,
-        "hard_negatives": args.hard_negatives,
-        "renormalize": args.renormalize,
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def mixes(text: str) -> tuple[str, ...]:
-    return () if text == "none" else names(text, MIXES, "none, ")
-
-
-def pair_sets(text: str) -> tuple[str, ...]:
-    return names(text, PAIRS)
-
-
-def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:
-    given = tuple(text.split(","))
-    if not set(given) <= set(known) or len(set(given)) < len(given):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of {also}{', '.join(known)}, each at most once")
-    return given
-
-
-def strength(text: str) -> float | dict[str, float]:
-    if "=" not in text:
-        return not_negative(text)
-    parts = [part.partition("=") for part in text.split(",")]
-    pair_sets(",".join(name for name, _, _ in parts))
-    return {name: not_negative(value) for name, _, value in parts}
-
-
-def hard_negatives(text: str) -> int | str:
-    return text if text == "all" else at_least(1)(text)
-
-
-def interpolation(text: str) -> str | float:
-    if text in ("pair", "batch"):
-        return text
-    value = number(text, "pair, batch or a number from 0 to 1")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value
-
-
-def ks(text: str) -> tuple[int, ...]:
-    return tuple(at_least(1)(part) for part in text.split(","))
-
-
-def at_least(lowest: int) -> Any:
-    def integer(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
-        return value
-
-    return integer
-
-
-def positive(text: str) -> float:
-    value = not_negative(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 is not positive")
-    return value
-
-
-def not_negative(text: str) -> float:
-    value = number(text, "a number")
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
-    return value
-
-
-def number(text: str, expected: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from metrix_ext.retrieval import recall_at_k
 
-from .data import ImageSet
+from .data.images import ImageSet
 from .interrupt import Interrupt
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import metrix_ext as mx
 
-from .errors import UserError
-from .model import EmbeddingModel
+from ..errors import UserError
+from ..model.network import EmbeddingModel
 
 PLAIN = {
     "contrastive": mx.losses.ContrastiveLoss,

@@ -9,20 +9,21 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from .registry import DATA_SETS
+
 Transform = Callable[[Image.Image], Tensor]
 
 
 def training(dataset: str, image_size: int) -> Transform:
-    if dataset == "glyphs":
-        # No flip and no crop: a mirrored or cut character is another one.
-        place = [v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=255)]
-    else:
+    if DATA_SETS[dataset].photographs:
         place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
+    else:  # no flip and no crop: a mirrored or cut character is another one
+        place = [v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=255)]
     return v2.Compose([*place, *to_input()])
 
 
 def evaluation(dataset: str, image_size: int) -> Transform:
-    if dataset == "glyphs":
+    if not DATA_SETS[dataset].photographs:
         return v2.Compose(to_input())
     return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), *to_input()])
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from .errors import UserError
-from .files import replacing
+from ..errors import UserError
+from ..files import replacing
 
 METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", "checkpoint.pt"
 RETRIEVAL, CURVES = "retrieval.png", "curves.png"

@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .files import replacing
+from ...files import replacing
+from ..images import Collection
 
 TYPEFACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -50,7 +51,13 @@ LOOKALIKE = 0.9  # correlation of two canonical drawings
 VERSION = 1  # of this recipe; part of the cache's name
 
 
-def load(size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def load(_path: str | None, image_size: int) -> Collection:
+    x, code_points = drawings(image_size)
+    classes, labels = np.unique(code_points, return_inverse=True)
+    return Collection(x, labels, [f"U+{c:04X} {chr(c)}" for c in classes])
+
+
+def drawings(size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, size, size], dark on white, and their code points int64 [n], grouped by class.
 
     Cached in $METRIX_CACHE, or else $XDG_CACHE_HOME/metrix_ext, or else ~/.cache/metrix_ext. A damaged cache

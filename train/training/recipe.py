@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:  # the recipe itself needs no torchvision
-    from .model import EmbeddingModel
+    from ..model.network import EmbeddingModel
 
 
 def make_optimizer(

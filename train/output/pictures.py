@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 
 from metrix_ext.retrieval import nearest
 
-from .data import ImageSet
-from .files import replacing
+from ..data.images import ImageSet
+from ..files import replacing
 
 # Told apart with any colour vision; the symbol says it once more.
 RIGHT, WRONG = ("#0072B2", "✓"), ("#D55E00", "✗")

@@ -7,10 +7,10 @@ import argparse
 import torch
 from torch.utils.data import DataLoader
 
+from ..errors import UserError
+from ..interrupt import ignore_in_worker
 from . import transforms
-from .data import ImageSet
-from .errors import UserError
-from .interrupt import ignore_in_worker
+from .images import ImageSet
 from .sampler import BalancedBatches
 
 

@@ -1,0 +1,58 @@
+"""Images with labels: a whole data set, and the part of it that has some of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..errors import UserError
+
+
+@dataclass
+class Collection:
+    """All images of a data set.
+
+    images: arrays uint8 [h, w] or [h, w, 3], or paths of files.
+    labels: int [n], indices into `names`.
+    names: of the classes.
+    """
+
+    images: Sequence[np.ndarray] | np.ndarray | list[Path]
+    labels: np.ndarray
+    names: list[str]
+
+
+class ImageSet(Dataset[tuple[Any, int]]):
+    """The images of some classes: (transformed image, label), labels 0, 1, ... in the order of `classes`."""
+
+    def __init__(self, whole: Collection, classes: np.ndarray) -> None:
+        renumbered = np.full(len(whole.names), -1)
+        renumbered[classes] = np.arange(len(classes))
+        self.index = np.flatnonzero(renumbered[whole.labels] >= 0)
+        self.images = whole.images
+        self.labels = renumbered[whole.labels[self.index]]
+        self.names = [whole.names[c] for c in classes]
+        self.transform: Callable[[Image.Image], Any] = lambda image: image
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        return self.transform(self.picture(i)), int(self.labels[i])
+
+    def picture(self, i: int) -> Image.Image:
+        """The image as it is, RGB."""
+        image = self.images[self.index[i]]
+        if isinstance(image, np.ndarray):
+            return Image.fromarray(image).convert("RGB")
+        try:
+            with Image.open(image) as file:
+                return file.convert("RGB")
+        except OSError as error:
+            raise UserError(f"{image} cannot be read as an image ({error}): repair or remove it") from None

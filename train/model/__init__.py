@@ -1,0 +1,1 @@
+"""The network: `network` joins a backbone of `backbones` and the head of metrix_ext.heads."""

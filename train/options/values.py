@@ -1,0 +1,95 @@
+"""The values that options take: each function reads one from its text, or says what was expected instead."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
+MIXES = ("input", "feature", "embed")
+PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
+
+
+def mixes(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, MIXES, "none, ")
+
+
+def pair_sets(text: str) -> tuple[str, ...]:
+    return names(text, PAIRS)
+
+
+def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:
+    given = tuple(text.split(","))
+    if not set(given) <= set(known) or len(set(given)) < len(given):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of {also}{', '.join(known)}, each at most once")
+    return given
+
+
+def strength(text: str) -> float | dict[str, float]:
+    if "=" not in text:
+        return not_negative(text)
+    parts = [part.partition("=") for part in text.split(",")]
+    pair_sets(",".join(name for name, _, _ in parts))
+    return {name: not_negative(value) for name, _, value in parts}
+
+
+def hard_negatives(text: str) -> int | str:
+    return text if text == "all" else at_least(1)(text)
+
+
+def interpolation(text: str) -> str | float:
+    if text in ("pair", "batch"):
+        return text
+    value = number(text, "pair, batch or a number from 0 to 1")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
+
+
+def ks(text: str) -> tuple[int, ...]:
+    return tuple(at_least(1)(part) for part in text.split(","))
+
+
+def at_least(lowest: int) -> Any:
+    def integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        return value
+
+    return integer
+
+
+def positive(text: str) -> float:
+    value = not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is not positive")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = number(text, "a number")
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
+
+
+def number(text: str, expected: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
