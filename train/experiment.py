@@ -153,9 +153,7 @@ def save_checkpoint(experiment: Experiment) -> None:
     checkpoint.save(experiment.out / CHECKPOINT, experiment.learner, experiment.config)
 
 
-def save(
-    experiment: Experiment, baseline: float | None, first: Evaluation, last: Evaluation, began: float
-) -> None:
+def save(experiment: Experiment, baseline: float | None, first: Evaluation, last: Evaluation, began: float) -> None:
     args, out = experiment.args, experiment.out
     save_checkpoint(experiment)
     title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"

@@ -25,9 +25,7 @@ def resnet_backbone(arch: str, weights: str) -> tuple[nn.Module, int]:
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, UnpicklingError, AttributeError, TypeError, EOFError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"--weights {weights} is no state dict of torchvision's {arch} ({reason})"
-            ) from None
+            raise UserError(f"--weights {weights} is no state dict of torchvision's {arch} ({reason})") from None
     channels = network.fc.in_features
     return nn.Sequential(*list(network.children())[:-2]), channels
 

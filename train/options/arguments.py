@@ -79,9 +79,7 @@ def _add_loss(g: argparse._ArgumentGroup) -> None:
         "--hard-negatives", type=hard_negatives, metavar="K|all",
         help="mix only the K most similar negatives of each anchor (default: all; 3 for input mixup)",
     )  # fmt: skip
-    g.add_argument(
-        "--renormalize", action="store_true", help="embedding mixup: give mixed embeddings unit norm again"
-    )
+    g.add_argument("--renormalize", action="store_true", help="embedding mixup: give mixed embeddings unit norm again")
 
 
 def _add_data(g: argparse._ArgumentGroup) -> None:
@@ -131,9 +129,7 @@ def _add_recipe(g: argparse._ArgumentGroup) -> None:
         help=f"multiply the learning rate by --lr-gamma every N epochs, 0: never; {either('lr_step')}",
     )  # fmt: skip
     g.add_argument("--lr-gamma", type=positive, metavar="G", help="default: 0.5, contrastive 0.1")
-    g.add_argument(
-        "--weight-decay", type=not_negative, default=1e-4, metavar="WD", help="of AdamW (default: 1e-4)"
-    )
+    g.add_argument("--weight-decay", type=not_negative, default=1e-4, metavar="WD", help="of AdamW (default: 1e-4)")
     g.add_argument(
         "--proxy-lr-factor", type=positive, metavar="F",
         help=f"learning rate of the proxies over that of the rest; {either('proxy_lr_factor')}",
@@ -155,9 +151,7 @@ def _add_recipe(g: argparse._ArgumentGroup) -> None:
 def _add_machine(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--out", default="runs/latest", metavar="DIR", help="default: runs/latest")
     g.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="default: 0")
-    g.add_argument(
-        "--k", type=ks, default=(1, 2, 4, 8), metavar="K[,K]", help="the K of Recall@K (default: 1,2,4,8)"
-    )
+    g.add_argument("--k", type=ks, default=(1, 2, 4, 8), metavar="K[,K]", help="the K of Recall@K (default: 1,2,4,8)")
     g.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     g.add_argument("--amp", action="store_true", help="run the network in bfloat16, the loss in float32")
     g.add_argument("--threads", type=at_least(1), metavar="N", help="threads of the CPU (default: all cores)")

@@ -56,9 +56,7 @@ def draw_retrieval(
     save(figure, path)
 
 
-def draw_curves(
-    path: Path, epochs: list[dict[str, Any]], start: dict[str, float], baseline: float | None
-) -> None:
+def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float], baseline: float | None) -> None:
     """Loss, and Recall@K from before the first epoch on."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.4))
     numbers = [epoch["epoch"] for epoch in epochs]

@@ -28,9 +28,7 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             (self.path / METRICS).write_text("")
         except OSError as error:
-            raise UserError(
-                f"--out {path} cannot be written ({error.strerror}): give another folder"
-            ) from None
+            raise UserError(f"--out {path} cannot be written ({error.strerror}): give another folder") from None
         self.epochs: list[dict[str, Any]] = []
 
     def __truediv__(self, name: str) -> Path:

@@ -45,9 +45,7 @@ def with_mixup(loss: nn.Module, mix: Sequence[str], options: Mapping[str, Any]) 
         raise UserError(f"--mix {','.join(mix)} cannot be done with these options: {error}") from None
 
 
-def mixing_arguments(
-    mix: Sequence[str], model: EmbeddingModel, images: Tensor, features: Tensor
-) -> dict[str, Any]:
+def mixing_arguments(mix: Sequence[str], model: EmbeddingModel, images: Tensor, features: Tensor) -> dict[str, Any]:
     """`source` and `encode` for each kind of mixup: what is mixed, and what makes embeddings of it."""
     source = {"input": images, "feature": features}
     encode = {"input": model, "feature": model.head}

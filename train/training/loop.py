@@ -48,9 +48,7 @@ def train_epoch(
     return {**means, "mixed": means["loss"] - means["clean"]} if mix else {"loss": means["loss"]}
 
 
-def losses(
-    learner: Learner, mix: Sequence[str], images: Tensor, labels: Tensor, amp: bool
-) -> tuple[Tensor, float]:
+def losses(learner: Learner, mix: Sequence[str], images: Tensor, labels: Tensor, amp: bool) -> tuple[Tensor, float]:
     """The loss that is minimised, and the value of its clean part."""
     model = learner.model
     with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):

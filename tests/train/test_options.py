@@ -1,0 +1,97 @@
+"""The command line: defaults, what Metrix gets, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.train.runs import ROOT, check_refused, run_here
+
+pytest.importorskip("matplotlib")
+
+from train import options
+
+
+def resolved(*arguments, device="cpu"):
+    args = options.parse(list(arguments))
+    options.resolve(args, device)
+    return args
+
+
+def test_defaults_by_data_set_and_machine():
+    plain = resolved()
+    assert (plain.arch, plain.weights, plain.image_size, plain.freeze_bn) == ("small", "none", 32, False)
+    photographs = resolved("--dataset", "folder")
+    assert (photographs.arch, photographs.weights, photographs.image_size) == ("resnet50", "imagenet", 224)
+    assert (photographs.lr, photographs.epochs, photographs.freeze_bn) == (1e-4, 100, True)
+    on_gpu = resolved(device="cuda")
+    assert (on_gpu.arch, on_gpu.weights, on_gpu.embedding_size) == ("resnet50", "none", 512)
+    assert resolved("--loss", "contrastive").lr_gamma == 0.1
+    own = resolved("--lr", "0.5", "--epochs", "3", "--no-freeze-bn", "--dataset", "folder")
+    assert (own.lr, own.epochs, own.freeze_bn) == (0.5, 3, False)
+
+
+def test_mixing_options():
+    args = resolved(
+        "--mix", "feature,embed", "--pairs", "pos-neg,neg-neg", "--strength", "pos-neg=0.2,neg-neg=0.1",
+        "--lam", "0.3", "--alpha", "1.5", "--hard-negatives", "4", "--renormalize",
+    )  # fmt: skip
+    assert args.mix == ("feature", "embed")
+    assert options.mixing_options(args) == {
+        "pairs": ("pos-neg", "neg-neg"),
+        "strength": {"pos-neg": 0.2, "neg-neg": 0.1},
+        "lam": 0.3,
+        "alpha": 1.5,
+        "hard_negatives": 4,
+        "renormalize": True,
+    }
+    assert options.mixing_options(resolved("--loss", "pa", "--mix", "feature"))["pairs"] == ("pos-neg",)
+    assert "pairs" not in options.mixing_options(resolved("--loss", "pa", "--mix", "embed"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--loss", "triplet"], "invalid choice: 'triplet'"),
+        (["--mix", "feature,manifold"], "'feature,manifold' is not of none, input, feature, embed"),
+        (["--mix", "none,embed"], "is not of"),
+        (["--pairs", "pos"], "'pos' is not of pos-neg"),
+        (["--strength", "pos-neg"], "'pos-neg' is not a number"),
+        (["--strength", "pos=1"], "'pos' is not of"),
+        (["--lam", "1.5"], "not between 0 and 1"),
+        (["--alpha", "0"], "0 is not positive"),
+        (["--alpha", "nan"], "not a finite number"),
+        (["--k", "0"], "0 is below 1"),
+        (["--epochs", "many"], "'many' is not an integer"),
+        (["--lr", "-1"], "not a finite number"),
+        (["--loss-option", "margin"], "'margin' is not NAME=VALUE"),
+        (["--no-such-flag"], "unrecognized arguments"),
+    ],
+)
+def test_bad_arguments(capsys, arguments, words):
+    check_refused(*run_here(capsys, *arguments), words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "npz"], "--data is missing"),
+        (["--dataset", "npz", "--data", "nowhere.npz"], "nowhere.npz does not exist"),
+        (["--dataset", "npz", "--data", ROOT / "train" / "run.py"], "cannot be read as an .npz file"),
+        (["--dataset", "folder", "--data", ROOT / "train" / "run.py", "--weights", "none"], "is no folder"),
+        (["--dataset", "folder", "--data", ROOT / "tests", "--weights", "none"], "no folder with images"),
+        (["--data", "somewhere"], "glyphs needs none"),
+        (["--device", "abacus"], "--device abacus cannot be used"),
+        (["--batch-size", "99"], "no multiple of --images-per-class 5"),
+        (["--batch-size", "5000"], "change --batch-size"),
+        (["--batch-size", "100000", "--images-per-class", "0"], "more than the"),
+        (["--weights", "imagenet", "--arch", "small"], "no pretrained weights"),
+        (["--weights", "nowhere.pt", "--arch", "resnet18"], "nowhere.pt"),
+        (["--loss-option", "depth=3"], "does not take these options"),
+        (["--loss", "proxynca", "--mix", "feature"], "only mix='embed'"),
+        (["--out", "/dev/null/below"], "/dev/null/below cannot be written"),
+    ],
+)
+def test_what_does_not_go_together(torchvision, cache, capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    check_refused(*run_here(capsys, "--device", "cpu", *arguments), words)
+    assert not list(tmp_path.rglob("summary.json"))
