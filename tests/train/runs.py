@@ -24,7 +24,8 @@ def start(*arguments, **environment):
     )
 
 
-def finish(process, timeout=120):
+def finish(process, timeout=300):
+    """Exit status, stdout, stderr; the time is for a busy machine, no bound on the driver's."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
