@@ -1,5 +1,6 @@
 """What the tests share: the backends, and the losses as the package builds them."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,7 +13,22 @@ from tests.support.loop_oracle import DIM, NUM_CLASSES, Case
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)  # every worker has a core; two threads each would wait for one another
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: one that a worker began last would leave the others without work."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """For tests of what depends on how work is shared out, whatever the number of threads that others run with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["reference", "cpu"])

@@ -1,127 +1,26 @@
-"""What lets large batches run: sums in chunks of anchors, and the factorised sums of one lambda per batch."""
+"""Large batches: sums in chunks of anchors, recomputed in backward."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext.batch import chunked
-from metrix_ext.batch.candidates import candidates_from_examples, candidates_from_proxies
-from metrix_ext.mixing import embeddings as embedding_mixup
+from metrix_ext.batch.batch import candidates_from_examples, candidates_from_proxies
+from metrix_ext.mixing import embeddings as mixing
 from metrix_ext.mixing.embeddings import mix_embeddings
-from metrix_ext.mixing.factorised import factorised_sums
 from metrix_ext.mixing.lambdas import sample_lambda
 from metrix_ext.ops.pair_sums import pair_sums
-from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.relations import Relations
-from tests.support.problems import WINDOWS, make_problem
-
-RHO = Rho(-18.0, 18 * 0.77), Rho(75.0, -75 * 0.77)
-LABELS = torch.tensor([2, 0, 1, 0, 2, 2, 3, 0, 4, 2, 1])
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    if reason := mx.backend.why_not(request.param):
-        pytest.skip(reason)
-    with mx.use_backend(request.param):
-        yield request.param
-
-
-def embeddings(n: int = len(LABELS), dtype: torch.dtype = torch.float64) -> Tensor:
-    torch.manual_seed(n)
-    return F.normalize(torch.randn(n, 6, dtype=dtype)).requires_grad_()
-
-
-# ---- one lambda per batch -----------------------------------------------------------------------------------
-
-
-def both_ways(lam: float, dtype: torch.dtype, masked: bool = False) -> list[tuple[Tensor, Tensor]]:
-    """Sums and gradient of the similarities, factorised and over all pairs."""
-    labels = LABELS.sort().values
-    relations = Relations.from_labels(labels, labels, torch.arange(len(labels)))
-    if masked:
-        torch.manual_seed(0)
-        relations = relations.keep_pairs(torch.randint(-1, 2, (len(labels), len(labels)), dtype=torch.int8))
-    given = torch.tensor([lam], dtype=dtype)
-    results = []
-    for way in ("factorised", "pairs"):
-        x = embeddings(dtype=torch.float64).detach()
-        similarity = (x @ x.T).to(dtype).requires_grad_()
-        if way == "factorised":
-            sums, _ = factorised_sums(similarity, relations, RHO, given)
-        else:
-            sums, _ = pair_sums(similarity, relations, RHO, "pos-neg", given)
-        sums.backward(torch.linspace(0.5, 1.5, sums.numel(), dtype=dtype).reshape(sums.shape))
-        results.append((sums.detach(), similarity.grad))
-    return results
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("lam", [0.0, 1e-6, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_factorised_is_the_sum_over_pairs(
-    backend: str, lam: float, masked: bool, dtype: torch.dtype, tolerance: float
-) -> None:
-    (sums, gradient), (expected, expected_gradient) = both_ways(lam, dtype, masked)
-    torch.testing.assert_close(sums, expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=tolerance, atol=tolerance * 75)
-    assert (sums == -math.inf).any()  # a class of one example has no pairs
-
-
-def test_factorised_empty_sums_ignore_the_upstream_gradient(backend: str) -> None:
-    labels = torch.arange(4)
-    relations = Relations.from_labels(labels, labels, labels)
-    similarity = torch.rand(4, 4, requires_grad=True)
-    sums, _ = factorised_sums(similarity, relations, RHO, torch.tensor([0.3]))
-    sums.backward(torch.full_like(sums, math.nan))
-    assert torch.equal(similarity.grad, torch.zeros(4, 4))
-
-
-def test_factorised_keeps_nan(backend: str) -> None:
-    labels = torch.tensor([0, 0, 1, 1])
-    relations = Relations.from_labels(labels, labels, torch.arange(4))
-    similarity = torch.rand(4, 4)
-    similarity[0, 1] = math.nan
-    sums, _ = factorised_sums(similarity, relations, RHO, torch.tensor([0.3]))
-    assert sums[0].isnan().all()
-    assert sums[1:].isfinite().all()
-
-
-def test_metrix_factorises_by_itself(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-
-    def counted(*args: object) -> tuple[Tensor, Tensor]:
-        used.append(args)
-        return factorised_sums(*args)
-
-    monkeypatch.setattr(embedding_mixup, "factorised_sums", counted)
-    loss = mx.losses.MultiSimilarityLoss()
-    x = embeddings()
-    criterion = mx.Metrix(loss, mix="embed", pairs="pos-neg", lam=0.3)
-    given = criterion.mixed_loss(x, LABELS)
-    assert used
-    expected = mx.reference.mixed_loss(loss, x, LABELS, "pos-neg", 0.3)
-    torch.testing.assert_close(given, expected)
-    used.clear()
-    mx.Metrix(loss, mix="embed", pairs="pos-neg", lam=0.3, renormalize=True).mixed_loss(x, LABELS)
-    mx.Metrix(mx.losses.ContrastiveLoss(), mix="embed", pairs="pos-neg", lam=0.3).mixed_loss(x, LABELS)
-    criterion.mixed_loss(x, LABELS, lam=torch.full((len(x), len(x)), 0.3, dtype=x.dtype))
-    assert not used
-
-
-# ---- chunks of anchors --------------------------------------------------------------------------------------
-
+from tests.mixing.small_batch import LABELS, embeddings
+from tests.support.problems import RHO
 
 LOSSES = {
     "ms": mx.losses.MultiSimilarityLoss,
@@ -220,7 +119,7 @@ def recorded_windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         windows.append((begin, begin + len(lam)))
         return pair_sums(similarity, relations, rho, pairs, lam, *args, **kwargs)
 
-    monkeypatch.setattr(embedding_mixup, "pair_sums", recorded)
+    monkeypatch.setattr(mixing, "pair_sums", recorded)
     return windows
 
 
@@ -258,7 +157,7 @@ def test_windows_of_whole_classes(
         else:
             batch = candidates_from_proxies(x, LABELS, others, True, proxies_are_anchors=True)
         lam = sample_lambda(batch, pairs, "pair", 2.0, seed=3)
-        sums, _ = mix_embeddings(batch, RHO, pairs, lam, renormalize)
+        sums, _ = mix_embeddings(batch, RHO["exp"], pairs, lam, renormalize)
         weights = torch.linspace(0.5, 1.5, sums.numel(), dtype=sums.dtype).reshape(sums.shape)
         error = (sums.masked_fill(sums == -math.inf, 0) * weights).sum()
         return [sums.detach(), *torch.autograd.grad(error, leaves[:1] if anchors == "examples" else leaves)]
@@ -299,70 +198,6 @@ def test_windows_without_anchors(backend: str, monkeypatch: pytest.MonkeyPatch) 
     in_windows = criterion.mixed_loss(none, labels)
     monkeypatch.undo()
     torch.testing.assert_close(in_windows, criterion.mixed_loss(none, labels), equal_nan=True)
-
-
-# ---- windows of lambda and gram -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
-@pytest.mark.parametrize("rho", ["exp", "linear"])
-def test_sums_of_a_window(window: tuple[int, int], pairs: str, rho: str) -> None:
-    if reason := mx.backend.why_not("cpu"):
-        pytest.skip(reason)
-    for renormalize, scalar_lambda, proxies in itertools.product((False, True), repeat=3):
-        whole = make_problem(pairs, rho, "ragged", False, renormalize, scalar_lambda, proxies)
-        if scalar_lambda and not renormalize:
-            continue  # nothing to have a window of
-        results = {}
-        for name, problem in (
-            ("window", whole.window(*window)),
-            ("reference", whole.window(*window)),
-            ("whole", whole),
-        ):
-            arguments = problem.arguments(grad=True)
-            with mx.use_backend("reference" if name == "reference" else "cpu"):
-                sums, nonzero = pair_sums(**arguments)
-            sums.masked_fill(sums == -math.inf, 0).sum().backward()
-            gradients = {k: t.grad for k, t in arguments.items() if isinstance(t, Tensor) and t.requires_grad}
-            results[name] = sums.detach(), gradients
-            if rho == "linear":
-                results[name] += (nonzero,)
-        torch.testing.assert_close(results["window"], results["reference"], rtol=1e-11, atol=1e-11)
-        begin, end = whole.relations.positives.unbind(1)
-        kept = ((window[0] <= begin) & (end <= window[1])) | (begin == end)
-        assert torch.equal(results["window"][0], results["whole"][0][kept])
-        assert torch.equal(results["window"][1]["similarity"], results["whole"][1]["similarity"][kept])
-
-
-@pytest.mark.parametrize("pairs", ["pos-neg", "pos-pos"])
-def test_opcheck_of_a_window(pairs: str) -> None:
-    arguments = make_problem(pairs).window(5, 9).arguments(grad=True)
-    relations, rho = arguments["relations"], arguments["rho"]
-    tensors = arguments["similarity"], relations.positives, relations.self_index, None, False
-    optional = *(arguments[name] for name in ("lam", "gram", "sqnorm")), None, None
-    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5, True))
-
-
-def test_bad_windows_are_named(backend: str) -> None:
-    arguments = make_problem("pos-neg").window(5, 9).arguments()
-    masked = make_problem("pos-neg", masked=True).window(5, 9).arguments()
-    n = arguments["similarity"].shape[1]
-    for given, change, name in (
-        (arguments, {"first_row": -1}, "first_row: got -1, expected 0 to 15"),
-        (arguments, {"first_row": 16}, "first_row: got 16, expected 0 to 15"),
-        (arguments, {"first_row": 4}, r"relations.positives: got \[6, 9\], expected columns from 4 to 8"),
-        (arguments, {"sqnorm": None}, "sqnorm: missing"),
-        (arguments, {"lam": torch.rand(n, n)}, "lam"),
-        (arguments, {"gram": torch.rand(n, n)}, "lam"),
-        (arguments, {"pairs": "neg-neg"}, "first_row"),
-        (masked, {}, "a mask"),
-        (make_problem("anc-neg").arguments(), {"first_row": 2}, "first_row"),
-        (make_problem("clean").arguments(), {"first_row": 2}, "first_row"),
-        (make_problem("pos-neg", renormalize=False, scalar_lambda=True).arguments(), {"first_row": 2}, "first_row"),
-    ):
-        with pytest.raises(ValueError, match=name):
-            pair_sums(**{**given, **change})
 
 
 def test_backward_recomputes_on_the_backend_of_forward(monkeypatch: pytest.MonkeyPatch) -> None:
