@@ -10,15 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import metrix_ext as mx
-from tests.mixing.against_loops import (
-    metrix,
-)
-from tests.mixing.sources import (
-    CHANNELS,
-)
-from tests.support.loop_oracle import (
-    DIM,
-)
+from tests.mixing.against_loops import metrix
+from tests.mixing.sources import CHANNELS
+from tests.support.loop_oracle import DIM
 
 X = torch.zeros(4, DIM)
 Y = torch.tensor([0, 0, 1, 1])

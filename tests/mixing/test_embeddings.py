@@ -19,22 +19,8 @@ from tests.mixing.against_loops import (
     metrix,
     random_lambda,
 )
-from tests.support.loop_oracle import (
-    CASES,
-    DIM,
-    OTHER_PARAMETERS,
-    PAIR_SETS,
-    assert_close,
-    batch,
-    leaf,
-)
-from tests.support.loss_tests import (
-    Build,
-    default_case,
-    gradients,
-    random_batch,
-    with_loss,
-)
+from tests.support.loop_oracle import CASES, DIM, OTHER_PARAMETERS, PAIR_SETS, assert_close, batch, leaf
+from tests.support.loss_tests import Build, default_case, gradients, random_batch, with_loss
 
 
 @default_case

@@ -6,10 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.mixing.against_loops import (
-    metrix,
-    random_lambda,
-)
+from tests.mixing.against_loops import metrix, random_lambda
 from tests.mixing.sources import (
     CHANNELS,
     SmallModel,
@@ -19,17 +16,8 @@ from tests.mixing.sources import (
     mixed_source,
     not_refused,
 )
-from tests.support.loop_oracle import (
-    CASES,
-    DIM,
-    assert_close,
-    batch,
-    leaf,
-    relative_error,
-)
-from tests.support.loss_tests import (
-    Build,
-)
+from tests.support.loop_oracle import CASES, DIM, assert_close, batch, leaf, relative_error
+from tests.support.loss_tests import Build
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 import metrix_ext as mx
-from tests.mixing.against_loops import (
-    SMALL_LAYOUTS,
-    every_set,
-    metrix,
-    random_lambda,
-)
+from tests.mixing.against_loops import SMALL_LAYOUTS, every_set, metrix, random_lambda
 from tests.mixing.sources import (
     assert_source_like_loops,
     expected_source,
@@ -21,20 +16,8 @@ from tests.mixing.sources import (
     pooling_head,
 )
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    PAIR_SETS,
-    assert_close,
-    batch,
-    leaf,
-)
-from tests.support.loss_tests import (
-    PAIR_CASES,
-    Build,
-    assert_repeats,
-    gradients,
-    random_batch,
-)
+from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, batch, leaf
+from tests.support.loss_tests import PAIR_CASES, Build, assert_repeats, gradients, random_batch
 
 
 @pytest.mark.parametrize(("name", "pairs"), not_refused([*PAIR_CASES, "pa", "pa-paper"], PAIR_SETS))

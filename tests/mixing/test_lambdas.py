@@ -10,24 +10,10 @@ import torch.nn.functional as F
 from scipy import stats
 
 import metrix_ext as mx
-from tests.mixing.against_loops import (
-    expected,
-    metrix,
-    mixed_and_gradients,
-    random_lambda,
-)
+from tests.mixing.against_loops import expected, metrix, mixed_and_gradients, random_lambda
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    assert_close,
-    batch,
-    leaf,
-)
-from tests.support.loss_tests import (
-    PROXY_CASES,
-    Build,
-    gradients,
-)
+from tests.support.loop_oracle import CASES, assert_close, batch, leaf
+from tests.support.loss_tests import PROXY_CASES, Build, gradients
 
 
 def test_oracle_against_published_vectors() -> None:

@@ -7,30 +7,11 @@ import math
 import torch
 
 import metrix_ext as mx
-from tests.mixing.against_loops import (
-    metrix,
-)
-from tests.mixing.sources import (
-    CHANNELS,
-    SmallModel,
-    feature_map,
-    pooling_head,
-)
+from tests.mixing.against_loops import metrix
+from tests.mixing.sources import CHANNELS, SmallModel, feature_map, pooling_head
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    PAIR_SETS,
-    assert_close,
-    assert_zero_gradient,
-    batch,
-    leaf,
-)
-from tests.support.loss_tests import (
-    Build,
-    default_case,
-    gradients,
-    nothing_to_compare,
-)
+from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, assert_zero_gradient, batch, leaf
+from tests.support.loss_tests import Build, default_case, gradients, nothing_to_compare
 
 
 @default_case
@@ -142,12 +123,12 @@ def test_one_source_for_the_one_mix_that_needs_it(build: Build) -> None:
     features, head = feature_map(len(labels)), pooling_head("avg")
     options = {"pairs": "pos-neg", "strength": 1.0, "lam": 0.3}
     alone = {
-        float(metrix(loss, mix="embed", **options)(x, labels)),
-        float(metrix(loss, mix="feature", **options)(x, labels, source=features, encode=head)),
+        metrix(loss, mix="embed", **options)(x, labels).item(),
+        metrix(loss, mix="feature", **options)(x, labels, source=features, encode=head).item(),
     }
     criterion = metrix(loss, mix=("feature", "embed"), **options)
     torch.manual_seed(0)
-    values = {float(criterion(x, labels, source=features, encode=head)) for _ in range(30)}
+    values = {criterion(x, labels, source=features, encode=head).item() for _ in range(30)}
     assert values == alone
 
 

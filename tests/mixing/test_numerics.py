@@ -5,21 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.mixing.against_loops import (
-    every_set,
-    expected,
-    lambda_for,
-    metrix,
-    mixed_and_gradients,
-)
-from tests.support.loop_oracle import (
-    CASES,
-    Tensors,
-    assert_no_worse,
-    batch,
-    largest_exponent,
-    relative_error,
-)
+from tests.mixing.against_loops import every_set, expected, lambda_for, metrix, mixed_and_gradients
+from tests.support.loop_oracle import CASES, Tensors, assert_no_worse, batch, largest_exponent, relative_error
 from tests.support.loss_tests import (
     Build,
     assert_float32_like_literal,

@@ -8,22 +8,10 @@ import zlib
 import pytest
 from torch import Tensor
 
-from tests.mixing.against_loops import (
-    expected,
-    lambda_shape,
-    mixed_and_gradients,
-    random_lambda,
-)
+from tests.mixing.against_loops import expected, lambda_shape, mixed_and_gradients, random_lambda
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    PAIR_SETS,
-    assert_close,
-    batch,
-)
-from tests.support.loss_tests import (
-    Build,
-)
+from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, batch
+from tests.support.loss_tests import Build
 
 
 def seed_of(*words: object) -> int:

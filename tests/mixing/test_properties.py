@@ -7,22 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.mixing.against_loops import (
-    assert_like_loops,
-    lambda_for,
-    metrix,
-)
+from tests.mixing.against_loops import assert_like_loops, lambda_for, metrix
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    DIM,
-    PAIR_SETS,
-    assert_close,
-)
-from tests.support.loss_tests import (
-    QUIET,
-    Build,
-)
+from tests.support.loop_oracle import CASES, DIM, PAIR_SETS, assert_close
+from tests.support.loss_tests import QUIET, Build
 
 
 @st.composite

@@ -16,6 +16,7 @@ PAIR_CASES = {name: case for name, case in CASES.items() if not case.has_proxies
 PROXY_CASES = {name: case for name, case in CASES.items() if case.has_proxies}
 default_case = pytest.mark.parametrize("name", CASES)
 pair_case = pytest.mark.parametrize("name", PAIR_CASES)
+proxy_case = pytest.mark.parametrize("name", ["pa", "proxynca", "proxynca++"])
 nothing_to_compare = pytest.mark.parametrize(
     ("name", "layout"), [(n, "none") for n in CASES] + [(n, "one") for n in PAIR_CASES]
 )
