@@ -13,7 +13,7 @@ from torch import Tensor
 
 import metrix_ext as mx
 from metrix_ext.batch import chunked
-from metrix_ext.batch.batch import candidates_from_examples, candidates_from_proxies
+from metrix_ext.batch.candidates import candidates_from_examples, candidates_from_proxies
 from metrix_ext.mixing import embeddings as mixing
 from metrix_ext.mixing.embeddings import mix_embeddings
 from metrix_ext.mixing.lambdas import sample_lambda
