@@ -9,6 +9,7 @@ from torch import nn
 
 import metrix_ext as mx
 from tests.emulation.device import emulated
+from tests.support.lock import one_worker_at_a_time
 from tests.support.loop_oracle import DIM, NUM_CLASSES, Case
 
 
@@ -47,7 +48,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def emulated_devices() -> dict[bool, emulated.Device]:
-    return {tiny: emulated.Device(emulated.build(*[emulated.TINY_BLOCKS] * tiny), tiny) for tiny in (False, True)}
+    with one_worker_at_a_time("emulation"):  # compiles, unless another worker has
+        libraries = {tiny: emulated.build(*[emulated.TINY_BLOCKS] * tiny) for tiny in (False, True)}
+    return {tiny: emulated.Device(library, tiny) for tiny, library in libraries.items()}
 
 
 @pytest.fixture(params=[False], ids=["normal"])

@@ -25,6 +25,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=report.ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.long
 def test_command_writes_what_it_prints(tmp_path: Path) -> None:
     done = bench(
         "recall", "--quick", "--device=cpu", "--peers=torch", "--rounds=1", "--seconds=0.1", f"--out={tmp_path}"
