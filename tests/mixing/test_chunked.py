@@ -78,6 +78,7 @@ def test_mixed_loss_in_chunks(
         torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_no_error_of_the_norms_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Normalised anchors: s(a, a) is a constant, and its large radial gradient is not formed and taken out again."""
     if reason := mx.backend.why_not("cpu"):

@@ -1,4 +1,4 @@
-"""Feature mixup as one op over chunks: what test_metrix.py, which compares it with the loop oracle, leaves out."""
+"""Feature mixup as one op over chunks: what test_features.py, which compares it with the loop oracle, leaves out."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("lam", ["pair", "batch"])
 @pytest.mark.parametrize("pairs", PAIR_SETS)
 @pytest.mark.parametrize("chunk", [96, 10_000])
+@pytest.mark.usefixtures("two_threads")
 def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str, chunk: int) -> None:
     """What fits into the workspace is kept, and gives the same bits as what is formed again."""
     monkeypatch.setattr(feature_module._Problem, "_chunk_size", lambda self: chunk)

@@ -179,6 +179,7 @@ def test_bad_input_is_named(call, error, words):
         call()
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_duplicates_are_equally_similar_wherever_they_stand():
     """The products of a symmetric whole are rounded the same at every place, so that the index decides."""
     generator = torch.Generator().manual_seed(0)
