@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from bench.problem import Step
-from bench.rows import Row
 from torch import Tensor
 
-from bench import isolate, results
 from bench.cases.pair_sums import PairSums
+from bench.problems.problem import Step
+from bench.report import results
+from bench.report.rows import Row
 from bench.runner import Budget
+from bench.timing import isolate
 
 CPU = torch.device("cpu")
 LIMITS = {"exp": 1e9, "product_float32": 1e10, "product_bfloat16": 4e10, "bytes": 1e10}

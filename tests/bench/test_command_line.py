@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command_line
-from bench import report, results
+from bench.report import readme as report
+from bench.report import results
 
 
 def test_bad_arguments_are_said(capsys: pytest.CaptureFixture[str]) -> None:

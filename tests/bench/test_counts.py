@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench.limits import measure_limits
-from bench.problem import Problem
 
 from bench import counts, negligible
 from bench.cases.feature import Feature
 from bench.cases.pair_sums import PairSums
 from bench.cases.recall import Recall
 from bench.cases.step import TrainingStep
+from bench.problems.problem import Problem
+from bench.timing.limits import measure_limits
 from metrix_ext import reference
 from metrix_ext.losses import MultiSimilarityLoss
 from metrix_ext.ops import pair_lambda, pair_sums

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from bench.rows import Row
 
-from bench import fit
+from bench.report import fit
+from bench.report.rows import Row
 
 
 def test_exponent_of_a_power_law() -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.record import Record
 
-from bench import gpu, gpu_checks, isolate, report
 from bench.cases.feature import Feature
 from bench.cases.pair_sums import PairSums
+from bench.gpu import checks as gpu_checks
+from bench.gpu import session as gpu
+from bench.gpu.record import Record
+from bench.report import readme as report
 from bench.runner import Runner
+from bench.timing import isolate
 from tests.bench.problems import CPU, QUICK, Unknown
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench.isolate import Failed
 
-from bench import isolate
+from bench.timing import isolate
+from bench.timing.isolate import Failed
 from tests.bench.problems import takes_memory
 
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bench.measure import Clock, PeakMemory, Timing, time_side_by_side
-from bench.problem import Step, error
 
-from bench import measure
+from bench.problems.problem import Step, error
+from bench.timing import measure
+from bench.timing.measure import Clock, PeakMemory, Timing, time_side_by_side
 from tests.bench.problems import CPU
 
 

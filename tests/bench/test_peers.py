@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bench.problem import Problem, error
 
 from bench.cases.feature import Feature
 from bench.cases.pair_sums import PairSums
 from bench.cases.recall import Recall
+from bench.problems.problem import Problem, error
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.bench.problems import CPU
 

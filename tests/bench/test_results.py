@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, results, tables
-from bench.rows import Row
+from bench.report import readme as report
+from bench.report import results, tables
+from bench.report.rows import Row
 from tests.bench.problems import LIMITS, a_result
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bench.problem import Problem
-from bench.rows import Row
 
 from bench.cases.pair_sums import PairSums
+from bench.problems.problem import Problem
+from bench.report.rows import Row
 from bench.runner import Runner
 from tests.bench.problems import CPU, LIMITS, QUICK, Heavy, Odd, Unknown
 
