@@ -54,7 +54,6 @@ template <class T>
 void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient, int threads);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 // Bytes of device memory that a call works in, a function of the shapes alone.
 template <class T>
@@ -72,6 +71,5 @@ template <class T>
 void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient, void* workspace,
                           int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

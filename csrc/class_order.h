@@ -16,10 +16,8 @@ namespace cpu {
 void class_order(int64_t examples, const int64_t* labels, const ClassOrder& output);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 void class_order(int64_t examples, const int64_t* labels, const ClassOrder& output, int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

@@ -71,7 +71,6 @@ template <class T>
 void mean_loss_backward(const MeanLossArgs& args, const MeanLossSums<T>& sums, const MeanLossGradient<T>& gradient);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 template <class T>
 void mean_loss(const MeanLossArgs& args, const MeanLossSums<T>& sums, T* loss, int device, void* stream);
@@ -80,6 +79,5 @@ template <class T>
 void mean_loss_backward(const MeanLossArgs& args, const MeanLossSums<T>& sums, const MeanLossGradient<T>& gradient,
                         int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

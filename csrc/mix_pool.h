@@ -55,7 +55,6 @@ template <class T>
 void mix_pool_backward(const MixPoolArgs<T>& args, const MixPoolGradient<T>& gradient, int threads);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 // Throw std::runtime_error if a launch fails. Nothing is allocated and nothing waits, so a graph can capture them.
 template <class T>
@@ -65,6 +64,5 @@ void mix_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const Mi
 template <class T>
 void mix_pool_backward(const MixPoolArgs<T>& args, const MixPoolGradient<T>& gradient, int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

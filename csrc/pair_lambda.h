@@ -21,12 +21,10 @@ template <class T>
 void pair_lambda(const PairLambdaArgs& args, T* lambda, int threads);
 }
 
-#ifdef METRIX_CUDA
 namespace cuda {
 // Throws std::runtime_error if the launch fails.
 template <class T>
 void pair_lambda(const PairLambdaArgs& args, T* lambda, int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

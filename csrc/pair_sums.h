@@ -98,7 +98,6 @@ template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, int threads);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 // Bytes of device memory that a call works in, a function of the shapes and of what is null alone.
 template <class T>
@@ -115,6 +114,5 @@ template <class T>
 void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, void* workspace, int device,
                         void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix

@@ -25,7 +25,6 @@ void unit_rows_backward(const UnitRowsArgs<T>& args, const T* unit, const T* nor
                         int threads);
 }  // namespace cpu
 
-#ifdef METRIX_CUDA
 namespace cuda {
 template <class T>
 void unit_rows(const UnitRowsArgs<T>& args, const T* x, T* unit, T* norm, int device, void* stream);
@@ -34,6 +33,5 @@ template <class T>
 void unit_rows_backward(const UnitRowsArgs<T>& args, const T* unit, const T* norm, const T* grad_unit, T* grad_x,
                         int device, void* stream);
 }  // namespace cuda
-#endif
 
 }  // namespace metrix
