@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import torch  # first, so that its OpenMP run time is the one that both use
 
 # enum Element of csrc/mixes.h.
 _ELEMENTS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+
+_SUFFIXES = {torch.float32: "f32", torch.float64: "f64"}
 
 _module: ModuleType | None = None
 _failure: str | None = None
@@ -38,6 +41,11 @@ def lib() -> ModuleType:
     if _module is None:
         raise RuntimeError(failure())
     return _module
+
+
+def typed(name: str, dtype: torch.dtype) -> Any:
+    """The function or class of that name that computes in float32 or float64."""
+    return getattr(lib(), f"{name}_{_SUFFIXES[dtype]}")
 
 
 def element(dtype: torch.dtype) -> int:

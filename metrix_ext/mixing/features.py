@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..batch.batch import Batch
 from ..heads import PoolingHead
+from ..ops.feature_chunks import FeatureSumsArguments
 from ..ops.feature_sums import feature_sums
-from ..ops.mix_pool import compute_dtype
+from ..ops.maps import compute_dtype
 from ..terms.formula import Rho, flat
 from .lambdas import Lambda
 
@@ -50,21 +51,24 @@ def mix_features(
     exact = compute_dtype(features)
     others_wanted = anchors.requires_grad or (bias is not None and bias.requires_grad)
     wanted = features.requires_grad, weight.requires_grad, others_wanted
-    sums, nonzero, *_kept = feature_sums(
-        features,
-        weight,
-        None if bias is None else bias.to(dtype),
-        anchors.to(exact),
-        batch.order,
-        relations.positives,
-        relations.self_index,
-        relations.mask,
-        lam.values.to(exact),
-        pairs,
-        lam.one_mix_per_pair,
-        head.pool == "avg+max",
-        *flat(rho),
-        WORKSPACE[features.device.type] if workspace is None else workspace,
-        [is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
+    exponential, numbers = flat(rho)
+    arguments = FeatureSumsArguments(
+        features=features,
+        weight=weight,
+        bias=None if bias is None else bias.to(dtype),
+        anchors=anchors.to(exact),
+        order=batch.order,
+        positives=relations.positives,
+        self_index=relations.self_index,
+        mask=relations.mask,
+        lam=lam.values.to(exact),
+        pairs=pairs,
+        one_mix_per_pair=lam.one_mix_per_pair,
+        average=head.pool == "avg+max",
+        exponential=exponential,
+        rho=numbers,
+        workspace=WORKSPACE[features.device.type] if workspace is None else workspace,
+        wanted=[is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
     )
-    return sums.to(anchors.dtype), nonzero.detach()
+    sums, nonzero = feature_sums(arguments)
+    return sums.to(anchors.dtype), nonzero

@@ -8,9 +8,7 @@ from torch import Tensor
 from .. import backend
 from ..terms.relations import Relations
 from .launch import launch
-from .library import LIBRARY, addresses, implement
-
-LIBRARY.define("class_order(Tensor labels) -> (Tensor, Tensor, Tensor)")
+from .library import LIBRARY, implement
 
 
 def class_order(labels: Tensor) -> tuple[Tensor, Relations]:
@@ -31,18 +29,21 @@ def class_order(labels: Tensor) -> tuple[Tensor, Relations]:
     return order, Relations(positives, place, anchors_in_order=True)
 
 
+LIBRARY.define("class_order(Tensor labels) -> (Tensor, Tensor, Tensor)")
+
+
 def _class_order(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     labels = labels.contiguous()
     n = len(labels)
     order, positives, place = labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
-    launch("class_order", None, labels, n, *addresses(labels, order, positives, place))
+    launch("class_order", None, labels, examples=n, labels=labels, order=order, positives=positives, place=place)
     return order, positives, place
-
-
-_run = implement("class_order", _class_order)
 
 
 @torch.library.register_fake("metrix_ext::class_order", lib=LIBRARY)
 def _fake(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n = labels.shape[0]
     return labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
+
+
+_run = implement("class_order", _class_order)

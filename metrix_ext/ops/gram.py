@@ -9,10 +9,7 @@ from torch import Tensor
 
 from .. import backend
 from .launch import launch
-from .library import LIBRARY, addresses, implement, register_autograd
-
-LIBRARY.define("gram(Tensor x) -> Tensor")
-LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
+from .library import LIBRARY, implement, register_autograd
 
 
 def gram(x: Tensor) -> Tensor:
@@ -27,13 +24,18 @@ def gram(x: Tensor) -> Tensor:
     return _products(x) if backend.choose(x.device) == "reference" else _differentiable(x)
 
 
+LIBRARY.define("gram(Tensor x) -> Tensor")
+LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
+
+
 def _products(x: Tensor) -> Tensor:
     if backend.choose(x.device) != "cpu":
         with torch.autocast(x.device.type, enabled=False):
             return x @ x.T
     x = x.contiguous()
-    products = x.new_empty((len(x), len(x)))
-    launch("gram", x.dtype, x, *x.shape, *addresses(x, products))
+    rows, columns = x.shape
+    products = x.new_empty((rows, rows))
+    launch("gram", x.dtype, x, rows=rows, columns=columns, x=x, products=products)
     return products
 
 
@@ -42,13 +44,10 @@ def _gradient(grad: Tensor, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return (grad + grad.T) @ x
     grad, x = grad.contiguous(), x.contiguous()
+    rows, columns = x.shape
     grad_x = torch.empty_like(x)
-    launch("gram_backward", x.dtype, x, *x.shape, *addresses(x, grad, grad_x))
+    launch("gram_backward", x.dtype, x, rows=rows, columns=columns, x=x, grad=grad, grad_x=grad_x)
     return grad_x
-
-
-_run = implement("gram", _products)
-_run_backward = implement("gram_backward", _gradient)
 
 
 @torch.library.register_fake("metrix_ext::gram", lib=LIBRARY)
@@ -69,4 +68,6 @@ def _backward(ctx: Any, grad: Tensor) -> Tensor:
     return _run_backward(grad, *ctx.saved_tensors)
 
 
+_run = implement("gram", _products)
+_run_backward = implement("gram_backward", _gradient)
 _differentiable = register_autograd("gram", _run, _setup_context, _backward)

@@ -1,4 +1,4 @@
-"""What all ops share: their namespace, their autograd in eager mode, and the native kernels by element type."""
+"""What all ops share: their namespace, and their autograd in eager mode."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,22 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import native
-
 LIBRARY = torch.library.Library("metrix_ext", "DEF")
-
-_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
-
-
-def kernel(name: str, dtype: torch.dtype | None) -> Callable[..., Any]:
-    """The native kernel of that name for float32 or float64, or the one that has no floats."""
-    function: Callable[..., Any] = getattr(native.lib(), name if dtype is None else f"{name}_{_SUFFIX[dtype]}")
-    return function
-
-
-def addresses(*tensors: Tensor | None) -> tuple[int, ...]:
-    """Where tensors begin, 0 for None, as the native kernels take them."""
-    return tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
 
 
 def implement(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,11 +10,8 @@ from torch import Tensor
 from .. import backend
 from ..terms.formula import Formula, mean
 from .launch import launch
-from .library import LIBRARY, addresses, implement, register_autograd
-
-_ARGUMENTS = "Tensor sums, Tensor? mixed, float strength, str sigma, float[] scales, bool relu"
-LIBRARY.define(f"mean_loss({_ARGUMENTS}) -> Tensor")
-LIBRARY.define(f"mean_loss_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor)")
+from .library import LIBRARY, implement, register_autograd
+from .signature import Signature, contiguous
 
 
 def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, strength: float = 0.0) -> Tensor:
@@ -31,57 +28,97 @@ def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, stren
         loss = mean(formula.per_anchor(sums))
         return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))
     positive, negative = formula.sigma
-    scales = [positive.scale, negative.scale]
-    return _differentiable(sums, mixed, strength, positive.kind, scales, formula.tau == "relu")
+    arguments = MeanLossArguments(
+        sums=sums,
+        mixed=mixed,
+        strength=strength,
+        sigma=positive.kind,
+        scales=[positive.scale, negative.scale],
+        relu=formula.tau == "relu",
+    )
+    return _differentiable(*arguments)
 
 
-def _loss(sums: Tensor, mixed: Tensor | None, strength: float, *formula: Any) -> Tensor:
-    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
-    loss = sums.new_empty(())
-    launch("mean_loss", sums.dtype, sums, len(sums), *formula, strength, *addresses(sums, mixed, loss))
+# ---- schema ---------------------------------------------------------------------------------------------------
+
+
+class MeanLossArguments(NamedTuple):
+    """As the registered op takes them."""
+
+    sums: Tensor
+    mixed: Tensor | None
+    strength: float
+    sigma: str
+    scales: list[float]
+    relu: bool
+
+
+SIGNATURE = Signature(MeanLossArguments)
+LIBRARY.define(f"mean_loss({SIGNATURE.schema}) -> Tensor")
+LIBRARY.define(f"mean_loss_backward(Tensor grad, {SIGNATURE.schema}) -> (Tensor, Tensor)")
+
+
+# ---- implementation -------------------------------------------------------------------------------------------
+
+
+def _loss(*given: Any) -> Tensor:
+    a = contiguous(MeanLossArguments(*given))
+    loss = a.sums.new_empty(())
+    _launch("mean_loss", a, loss=loss)
     return loss
 
 
-def _gradient(
-    grad: Tensor, sums: Tensor, mixed: Tensor | None, strength: float, *formula: Any
-) -> tuple[Tensor, Tensor]:
-    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
-    gradients = torch.empty_like(sums), sums.new_empty(0) if mixed is None else torch.empty_like(mixed)
+def _gradient(grad: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    a = contiguous(MeanLossArguments(*given))
+    grad_sums = torch.empty_like(a.sums)
+    grad_mixed = a.sums.new_empty(0) if a.mixed is None else torch.empty_like(a.mixed)
+    _launch("mean_loss_backward", a, grad_loss=grad, grad_clean=grad_sums, grad_mixed=grad_mixed)
+    return grad_sums, grad_mixed
+
+
+def _launch(name: str, a: MeanLossArguments, **others: Tensor) -> None:
     launch(
-        "mean_loss_backward",
-        sums.dtype,
-        sums,
-        len(sums),
-        *formula,
-        strength,
-        *addresses(sums, mixed, grad, *gradients),
+        name,
+        a.sums.dtype,
+        a.sums,
+        anchors=len(a.sums),
+        sigma=a.sigma,
+        scales=a.scales,
+        relu=a.relu,
+        strength=a.strength,
+        clean=a.sums,
+        mixed=a.mixed,
+        **others,
     )
-    return gradients
 
 
-_run = implement("mean_loss", _loss)
-_run_backward = implement("mean_loss_backward", _gradient)
+# ---- fake -----------------------------------------------------------------------------------------------------
 
 
 @torch.library.register_fake("metrix_ext::mean_loss", lib=LIBRARY)
-def _loss_fake(sums: Tensor, *_rest: Any) -> Tensor:
+def _loss_fake(sums: Tensor, *_others: Any) -> Tensor:
     return sums.new_empty(())
 
 
 @torch.library.register_fake("metrix_ext::mean_loss_backward", lib=LIBRARY)
-def _gradient_fake(grad: Tensor, sums: Tensor, mixed: Tensor | None, *_rest: Any) -> tuple[Tensor, Tensor]:
+def _gradient_fake(grad: Tensor, sums: Tensor, mixed: Tensor | None, *_others: Any) -> tuple[Tensor, Tensor]:
     return sums.new_empty(sums.shape), sums.new_empty((0,) if mixed is None else mixed.shape)
 
 
+# ---- backward -------------------------------------------------------------------------------------------------
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    sums, mixed, *ctx.others = inputs
-    ctx.save_for_backward(sums, mixed)
+    SIGNATURE.save(ctx, inputs)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    sums, mixed = ctx.saved_tensors
-    of_sums, of_mixed = _run_backward(grad, sums, mixed, *ctx.others)
-    return of_sums, None if mixed is None else of_mixed, None, None, None, None
+    _, a = SIGNATURE.saved(ctx)
+    grad_sums, grad_mixed = _run_backward(grad, *a)
+    return SIGNATURE.gradients(sums=grad_sums, mixed=None if a.mixed is None else grad_mixed)
 
 
-_differentiable = register_autograd("mean_loss", _run, _setup_context, _backward)
+# ---- registration ---------------------------------------------------------------------------------------------
+
+_run_backward = implement("mean_loss_backward", _gradient)
+_differentiable = register_autograd("mean_loss", implement("mean_loss", _loss), _setup_context, _backward)

@@ -8,26 +8,18 @@ The average pool commutes with mixing, so only the maximum sees positions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import backend, native, reference
 from ..terms.mixes import Mixes
+from .checks.mixes import check_mix_pool
 from .launch import launch
-from .library import LIBRARY, addresses, implement, register_autograd
-from .mix_list import ARGUMENTS, native_mixes
-
-LIBRARY.define(
-    f"mix_pool(Tensor features, Tensor order, {ARGUMENTS}, Tensor? averages, bool with_argmax) -> (Tensor, Tensor)"
-)
-LIBRARY.define(
-    f"mix_pool_backward(Tensor grad_pooled, Tensor argmax, Tensor order, {ARGUMENTS}, "
-    "Tensor(a!) grad_features, Tensor(b!)? grad_averages) -> ()"
-)
-
-MOST_POSITIONS = 2**15 - 1  # of an int16 argmax
+from .library import LIBRARY, implement, register_autograd
+from .maps import compute_dtype, evenly_spaced, native_mixes, strides
+from .signature import Signature, schema
 
 
 def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None = None) -> Tensor:
@@ -46,164 +38,179 @@ def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | N
         TypeError, ValueError: an argument is not as above.
         RuntimeError: a backend asked for by name cannot run on these tensors.
     """
-    _check(features, order, mixes, averages)
+    check_mix_pool(features, order, mixes, averages)
     if backend.choose(features.device) == "reference":
         return reference.mix_pool(features, order, mixes, averages)
     pooled, _argmax = _differentiable(features, order, *mixes.tensors, averages, features.requires_grad)
     return pooled
 
 
-def compute_dtype(features: Tensor) -> torch.dtype:
-    """The type of lambda, averages and gradients that are added up."""
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
+# ---- schema ---------------------------------------------------------------------------------------------------
 
 
-def _check(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None) -> None:
-    if features.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        raise TypeError(f"features: got {features.dtype}, expected float16, bfloat16, float32 or float64")
-    if features.dim() != 4:
-        raise ValueError(f"features: got {list(features.shape)}, expected [n, c, h, w]")
-    n, c, h, w = features.shape
-    if not 1 <= h * w <= MOST_POSITIONS:
-        raise ValueError(f"features: got {h} x {w} positions, expected 1 to {MOST_POSITIONS}")
-    wanted = compute_dtype(features)
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...], torch.dtype]] = {
-        "order": (order, (n,), torch.int64),
-        "mixes.first": (mixes.first, (len(mixes),), torch.int64),
-        "mixes.second": (mixes.second, (len(mixes),), torch.int64),
-        "mixes.lam": (mixes.lam, (len(mixes),), wanted),
-        "mixes.begin": (mixes.begin, (n + 1,), torch.int64),
-        "averages": (averages, (n, c), wanted),
-    }
-    for name, (tensor, shape, dtype) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise ValueError(f"{name}: got {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}")
-        if tensor.device != features.device:
-            raise ValueError(f"{name}: is on {tensor.device}, expected {features.device} as features")
+class MixPoolArguments(NamedTuple):
+    """As the registered op takes them."""
+
+    features: Tensor
+    order: Tensor
+    first: Tensor
+    second: Tensor
+    lam: Tensor
+    begin: Tensor
+    uses: Tensor
+    averages: Tensor | None
+    with_argmax: bool
+
+    @property
+    def mixes(self) -> Mixes:
+        return Mixes(self.first, self.second, self.lam, self.begin, self.uses)
 
 
-def strides(features: Tensor) -> tuple[int, int, int] | None:
-    """From image to image, channel to channel and position to position; None if positions are not evenly spaced."""
-    image, channel, row, column = features.stride()
-    height, width = features.shape[2:]
-    if width == 1 or features.numel() == 0:
-        return image, channel, row
-    return (image, channel, column) if height == 1 or row == width * column else None
+SIGNATURE = Signature(MixPoolArguments)
+LIBRARY.define(f"mix_pool({SIGNATURE.schema}) -> (Tensor, Tensor)")
+LIBRARY.define(
+    f"mix_pool_backward(Tensor grad_pooled, Tensor argmax, Tensor order, {schema(Mixes)}, "
+    "Tensor(a!) grad_features, Tensor(b!)? grad_averages) -> ()"
+)
 
 
-def _native_args(features: Tensor, order: Tensor, mixes: tuple[Tensor, ...]) -> Any:
-    """The native argument struct, for feature maps laid out as these."""
-    layout = strides(features)
-    assert layout is not None
-    channels, height, width = features.shape[1:]
-    return native.lib().MixPool(native_mixes(*mixes), channels, height * width, order.data_ptr(), *layout)
+# ---- implementation -------------------------------------------------------------------------------------------
+
+
+def _forward(*given: Any) -> tuple[Tensor, Tensor]:
+    a = MixPoolArguments(*given)
+    pooled, argmax = _outputs(a)
+    fill(a.features, a.order, a.mixes, a.averages, pooled, argmax if a.with_argmax else None)
+    return pooled, argmax
 
 
 def fill(
-    features: Tensor,
-    order: Tensor,
-    mixes: tuple[Tensor, ...],
-    averages: Tensor | None,
-    pooled: Tensor,
-    argmax: Tensor | None,
+    features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None, pooled: Tensor, argmax: Tensor | None
 ) -> None:
     """Writes the pooled mixes [p, c], and where their maxima are unless that is None. No gradient is recorded."""
-    features = features if strides(features) else features.contiguous()
+    features = evenly_spaced(features)
     averages = None if averages is None else averages.contiguous()
     if backend.choose(features.device) == "triton":
         from .triton import mix_pool as kernels
 
-        kernels.mix_pool(features, order, *mixes, averages, pooled, argmax)
-        return
-    if features.device.type == "cpu" and features.dtype in (torch.float16, torch.bfloat16):
+        kernels.mix_pool(features, order, mixes, averages, pooled, argmax)
+    elif features.device.type == "cpu" and features.dtype in (torch.float16, torch.bfloat16):
         exact = torch.empty_like(pooled, dtype=torch.float32)
         fill(features.float(), order, mixes, averages, exact, argmax)
         pooled.copy_(exact)
-        return
-    order = order.contiguous()
+    else:
+        launch_forward(features, order.contiguous(), mixes, averages, pooled, argmax)
+
+
+def launch_forward(
+    features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None, pooled: Tensor, argmax: Tensor | None
+) -> None:
+    """The native kernel: features are evenly spaced, all else is contiguous."""
     launch(
         "mix_pool",
         compute_dtype(features),
         features,
-        _native_args(features, order, mixes),
-        native.element(features.dtype),
-        *addresses(features, averages, pooled, argmax),
+        _native(features, order, mixes),
+        element=native.element(features.dtype),
+        features=features,
+        averages=averages,
+        pooled=pooled,
+        argmax=argmax,
     )
 
 
-def _forward(features: Tensor, order: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *mixes, averages, with_argmax = rest
-    pooled, argmax = _outputs(features, len(mixes[0]), with_argmax)
-    fill(features, order, tuple(mixes), averages, pooled, argmax if with_argmax else None)
-    return pooled, argmax
-
-
-def _outputs(features: Tensor, mixes: int, with_argmax: bool) -> tuple[Tensor, Tensor]:
-    pooled = features.new_empty((mixes, features.shape[1]))
-    return pooled, features.new_empty(pooled.shape if with_argmax else 0, dtype=torch.int16)
-
-
-def _backward_into(
-    grad_pooled: Tensor,
-    argmax: Tensor,
-    order: Tensor,
-    first: Tensor,
-    second: Tensor,
-    lam: Tensor,
-    begin: Tensor,
-    uses: Tensor,
-    grad_features: Tensor,
-    grad_averages: Tensor | None,
-) -> None:
+def _backward_into(grad_pooled: Tensor, argmax: Tensor, order: Tensor, *mixes_and_gradients: Any) -> None:
     """Adds to grad_features and grad_averages, which are in the type of lambda."""
-    mixes = first, second, lam, begin, uses
+    *listed, grad_features, grad_averages = mixes_and_gradients
+    mixes = Mixes(*listed)
     if backend.choose(grad_pooled.device) == "triton":
         from .triton import mix_pool as kernels
 
-        kernels.mix_pool_backward(grad_pooled, argmax, order, *mixes, grad_features, grad_averages)
+        kernels.mix_pool_backward(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
         return
     if grad_pooled.device.type == "cpu":
-        grad_pooled = grad_pooled.to(lam.dtype)
+        grad_pooled = grad_pooled.to(mixes.lam.dtype)
     grad_pooled, argmax, order = grad_pooled.contiguous(), argmax.contiguous(), order.contiguous()
+    launch_backward(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
+
+
+def launch_backward(
+    grad_pooled: Tensor,
+    argmax: Tensor,
+    order: Tensor,
+    mixes: Mixes,
+    grad_features: Tensor,
+    grad_averages: Tensor | None,
+) -> None:
+    """The native kernel: grad_features is evenly spaced, all else is contiguous."""
     launch(
         "mix_pool_backward",
         compute_dtype(grad_features),
         grad_features,
-        _native_args(grad_features, order, mixes),
-        native.element(grad_pooled.dtype),
-        *addresses(grad_pooled, argmax, grad_features, grad_averages),
+        _native(grad_features, order, mixes),
+        element=native.element(grad_pooled.dtype),
+        grad_pooled=grad_pooled,
+        argmax=argmax,
+        grad_features=grad_features,
+        grad_averages=grad_averages,
     )
 
 
-run_mix_pool = implement("mix_pool", _forward)
-run_mix_pool_backward = implement("mix_pool_backward", _backward_into)
+def _native(features: Tensor, order: Tensor, mixes: Mixes) -> Any:
+    """The native struct, for feature maps laid out as these; the caller keeps the tensors alive."""
+    layout = strides(features)
+    assert layout is not None
+    image_stride, channel_stride, position_stride = layout
+    channels, height, width = features.shape[1:]
+    return native.typed("MixPoolArgs", mixes.lam.dtype)(
+        mixes=native_mixes(mixes),
+        channels=channels,
+        positions=height * width,
+        order=order,
+        image_stride=image_stride,
+        channel_stride=channel_stride,
+        position_stride=position_stride,
+    )
+
+
+def _outputs(a: MixPoolArguments) -> tuple[Tensor, Tensor]:
+    pooled = a.features.new_empty((a.first.shape[0], a.features.shape[1]))
+    return pooled, a.features.new_empty(pooled.shape if a.with_argmax else 0, dtype=torch.int16)
+
+
+# ---- fake -----------------------------------------------------------------------------------------------------
 
 
 @torch.library.register_fake("metrix_ext::mix_pool", lib=LIBRARY)
-def _forward_fake(features: Tensor, order: Tensor, first: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return _outputs(features, first.shape[0], rest[-1])
+def _forward_fake(*given: Any) -> tuple[Tensor, Tensor]:
+    return _outputs(MixPoolArguments(*given))
 
 
 @torch.library.register_fake("metrix_ext::mix_pool_backward", lib=LIBRARY)
-def _backward_fake(*args: Any) -> None:
+def _backward_fake(*_given: Any) -> None:
     return None
 
 
+# ---- backward -------------------------------------------------------------------------------------------------
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    features, order, *mixes, averages, _with_argmax = inputs
-    ctx.save_for_backward(output[1], features, order, *mixes)
-    ctx.averages_shape = None if averages is None else averages.shape
+    a = MixPoolArguments(*inputs)
+    _pooled, argmax = output
+    ctx.save_for_backward(argmax, a.features, a.order, *a.mixes.tensors)
+    ctx.averages_shape = None if a.averages is None else a.averages.shape
 
 
 def _backward(ctx: Any, grad_pooled: Tensor, _grad_argmax: Tensor) -> tuple[Tensor | None, ...]:
-    argmax, features, order, *mixes = ctx.saved_tensors
-    lam = mixes[2]
-    grad_features = torch.zeros_like(features if strides(features) else features.contiguous(), dtype=lam.dtype)
+    argmax, features, order, *listed = ctx.saved_tensors
+    lam = Mixes(*listed).lam
+    grad_features = torch.zeros_like(evenly_spaced(features), dtype=lam.dtype)
     grad_averages = None if ctx.averages_shape is None else lam.new_zeros(ctx.averages_shape)
-    run_mix_pool_backward(grad_pooled, argmax, order, *mixes, grad_features, grad_averages)
-    return (grad_features.to(features.dtype), *[None] * 6, grad_averages, None)
+    run_mix_pool_backward(grad_pooled, argmax, order, *listed, grad_features, grad_averages)
+    return SIGNATURE.gradients(features=grad_features.to(features.dtype), averages=grad_averages)
 
 
-_differentiable = register_autograd("mix_pool", run_mix_pool, _setup_context, _backward)
+# ---- registration ---------------------------------------------------------------------------------------------
+
+run_mix_pool_backward = implement("mix_pool_backward", _backward_into)
+_differentiable = register_autograd("mix_pool", implement("mix_pool", _forward), _setup_context, _backward)

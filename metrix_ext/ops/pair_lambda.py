@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from .. import backend, reference
-from ..terms.beta import check_alpha, quantile_polynomial
+from ..terms.beta import quantile_polynomial
+from .checks.pair_lambda import check_pair_lambda
 from .launch import launch
 from .library import LIBRARY, implement
-
-LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
 
 
 def pair_lambda(
@@ -35,29 +34,15 @@ def pair_lambda(
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
-    check_alpha(alpha)
-    for name, index in (("rows", rows), ("columns", columns)):
-        if index.dtype != torch.int64 or index.dim() != 1:
-            raise ValueError(f"{name}: got {index.dtype} {list(index.shape)}, expected int64 [number of indices]")
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype: got {dtype}, expected torch.float32 or torch.float64")
+    check_pair_lambda(seed, rows, columns, alpha, dtype)
     if isinstance(seed, int):
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"seed: got {seed}, expected a signed 64-bit integer")
         seed = torch.full((), seed, dtype=torch.int64, device=rows.device)
-    elif seed.dtype != torch.int64 or seed.numel() != 1:
-        raise ValueError(f"seed: got {seed.dtype} {list(seed.shape)}, expected int64 with one element")
-    for name, tensor in (("seed", seed), ("columns", columns)):
-        if tensor.device != rows.device:
-            raise ValueError(f"{name}: is on {tensor.device}, expected {rows.device} as rows")
     if backend.choose(rows.device) == "reference":
         return reference.pair_lambda(seed, rows, columns, alpha, dtype)
     return _run(seed, rows, columns, float(alpha), dtype)
 
 
-@torch.library.register_fake("metrix_ext::pair_lambda", lib=LIBRARY)
-def _fake(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
-    return rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
+LIBRARY.define("pair_lambda(Tensor seed, Tensor rows, Tensor columns, float alpha, ScalarType dtype) -> Tensor")
 
 
 def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
@@ -66,20 +51,25 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
 
         return kernels.pair_lambda(seed, rows, columns, alpha, dtype)
     rows, columns = rows.contiguous(), columns.contiguous()
-    out = rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
+    lam = rows.new_empty((len(rows), len(columns)), dtype=dtype)
     launch(
         "pair_lambda",
         dtype,
         rows,
-        seed.data_ptr(),
-        rows.data_ptr(),
-        rows.shape[0],
-        columns.data_ptr(),
-        columns.shape[0],
-        quantile_polynomial(alpha),
-        out.data_ptr(),
+        seed=seed,
+        rows=rows,
+        row_count=len(rows),
+        columns=columns,
+        column_count=len(columns),
+        quantile=quantile_polynomial(alpha),
+        lam=lam,
     )
-    return out
+    return lam
+
+
+@torch.library.register_fake("metrix_ext::pair_lambda", lib=LIBRARY)
+def _fake(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtype: torch.dtype) -> Tensor:
+    return rows.new_empty((rows.shape[0], columns.shape[0]), dtype=dtype)
 
 
 _run = implement("pair_lambda", _pair_lambda)

@@ -12,31 +12,22 @@ and with m = ds * s of a term the gradients are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import backend, native, reference
 from ..terms.formula import Rho, flat
-from ..terms.pair_sets import PAIR_SETS
 from ..terms.relations import Relations
-from . import cuda
-from .library import LIBRARY, addresses, implement, kernel, register_autograd
+from .arguments import PairSumsArguments
+from .checks.pair_sums import check_pair_sums
+from .checks.tensors import check_floating
+from .launch import launch_in_workspace
+from .library import LIBRARY, implement, register_autograd
+from .signature import Signature, contiguous
 
-_ARGUMENTS = (
-    "Tensor similarity, Tensor positives, Tensor self_index, Tensor? mask, bool anchors_in_order, str pairs, "
-    "bool exponential, float[] rho, "
-    "Tensor? lam, Tensor? gram, Tensor? sqnorm, Tensor? self_similarity, Tensor? self_sqnorm, SymInt first_row"
-)
-# The sums and what rounding took from them; the same of the clean sums, or nothing.
-LIBRARY.define(f"pair_sums({_ARGUMENTS}, bool with_clean) -> (Tensor, Tensor, Tensor, Tensor)")
-LIBRARY.define(
-    "pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, "
-    f"Tensor grad_clean, Tensor clean, Tensor clean_rest, {_ARGUMENTS})"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+SIGNATURE = Signature(PairSumsArguments)
 
 
 def pair_sums(
@@ -84,167 +75,90 @@ def pair_sums(
         TypeError, ValueError: an argument is not as above.
         RuntimeError: a backend asked for by name cannot run on these tensors.
     """
-    dtype = _compute_dtype(similarity)
-    floats = lam, gram, sqnorm, self_similarity, self_sqnorm
-    inputs: list[Any] = [*(None if t is None else t.to(dtype) for t in floats), first_row]
-    _check(similarity, relations, pairs, *inputs)
+    check_floating("similarity", similarity)
+    dtype = torch.float64 if similarity.dtype == torch.float64 else torch.float32
+
+    def cast(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(dtype)
+
+    exponential, numbers = flat(rho)
+    arguments = PairSumsArguments(
+        similarity=similarity.to(dtype),
+        positives=relations.positives,
+        self_index=relations.self_index,
+        mask=relations.mask,
+        anchors_in_order=relations.anchors_in_order,
+        pairs=pairs,
+        exponential=exponential,
+        rho=numbers,
+        lam=None if lam is None else lam.to(dtype).detach(),
+        gram=cast(gram),
+        sqnorm=cast(sqnorm),
+        self_similarity=cast(self_similarity),
+        self_sqnorm=cast(self_sqnorm),
+        first_row=first_row,
+    )
+    check_pair_sums(arguments)
     if with_clean and pairs == "clean":
         raise ValueError("with_clean: got True, expected False with pairs='clean'")
-    if inputs[0] is not None:
-        inputs[0] = inputs[0].detach()
-    similarity = similarity.to(dtype)
     if backend.choose(similarity.device) == "reference":
-        mixed = reference.pair_sums(similarity, relations, rho, pairs, *inputs)
-        return (*mixed, *reference.pair_sums(similarity, relations, rho)) if with_clean else mixed
-    sums, rest, clean, clean_rest = _differentiable(
-        similarity,
-        relations.positives,
-        relations.self_index,
-        relations.mask,
-        relations.anchors_in_order,
-        pairs,
-        *flat(rho),
-        *inputs,
-        with_clean,
-    )
+        return _reference(arguments, relations, rho, with_clean)
+    sums, rest, clean, clean_rest = _differentiable(*arguments, with_clean)
     return (sums, rest.detach(), clean, clean_rest.detach()) if with_clean else (sums, rest.detach())
 
 
-def _compute_dtype(similarity: Tensor) -> torch.dtype:
-    if similarity.dtype in (torch.float32, torch.float64):
-        return similarity.dtype
-    if similarity.dtype in (torch.float16, torch.bfloat16):
-        return torch.float32
-    raise TypeError(f"similarity: got {similarity.dtype}, expected float16, bfloat16, float32 or float64")
+def _reference(
+    a: PairSumsArguments, relations: Relations, rho: tuple[Rho, Rho], with_clean: bool
+) -> tuple[Tensor, ...]:
+    mixing = a.lam, a.gram, a.sqnorm, a.self_similarity, a.self_sqnorm, a.first_row
+    mixed = reference.pair_sums(a.similarity, relations, rho, a.pairs, *mixing)
+    return (*mixed, *reference.pair_sums(a.similarity, relations, rho)) if with_clean else mixed
 
 
-def _check(
-    similarity: Tensor,
-    relations: Relations,
-    pairs: str,
-    lam: Tensor | None,
-    gram: Tensor | None,
-    sqnorm: Tensor | None,
-    self_similarity: Tensor | None,
-    self_sqnorm: Tensor | None,
-    first_row: int,
-) -> None:
-    if similarity.dim() != 2:
-        raise ValueError(f"similarity: got {list(similarity.shape)}, expected [anchors, examples]")
-    if pairs != "clean" and pairs not in PAIR_SETS:
-        raise ValueError(f"pairs: got {pairs!r}, expected 'clean' or one of {', '.join(PAIR_SETS)}")
-    m, n = similarity.shape
-    mixed, with_anchor = pairs != "clean", pairs.startswith("anc-")
-    matrix = (m, n) if with_anchor else (_rows(similarity, pairs, lam, gram), n)
-    is_window = not with_anchor and (first_row, matrix[0]) != (0, n)
-    with_own_row = with_anchor and (m != n or self_similarity is not None)
-    if with_anchor and first_row != 0:
-        raise ValueError(f"first_row: got {first_row}, expected 0 with pairs={pairs!r}")
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...], bool]] = {
-        "relations.positives": (relations.positives, (m, 2), True),
-        "relations.self_index": (relations.self_index, (m,), True),
-        "relations.mask": (relations.mask, (m, n), relations.mask is not None),
-        "gram": (gram, matrix, mixed and gram is not None),
-        "sqnorm": (sqnorm, (n,), gram is not None and (with_own_row or is_window or sqnorm is not None)),
-        "self_similarity": (self_similarity, (m,), with_own_row),
-        "self_sqnorm": (self_sqnorm, (m,), with_own_row and gram is not None),
-    }
-    if mixed and (lam is None or lam.numel() != 1):
-        expected["lam"] = (lam, matrix, True)
-    elif not mixed:
-        expected["lam"] = (lam, (), False)
-    for name, (tensor, shape, wanted) in expected.items():
-        if (tensor is not None) != wanted:
-            raise ValueError(f"{name}: {'missing' if wanted else 'not used'} with pairs={pairs!r}")
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name}: got {list(tensor.shape)}, expected {list(shape)}")
-        if tensor is not None and tensor.device != similarity.device:
-            raise ValueError(f"{name}: is on {tensor.device}, expected {similarity.device} as similarity")
-    if is_window:
-        _check_window(relations, pairs, first_row, *matrix)
+# ---- schema ---------------------------------------------------------------------------------------------------
+
+# The sums and what rounding took from them; the same of the clean sums, or nothing.
+LIBRARY.define(f"pair_sums({SIGNATURE.schema}, bool with_clean) -> (Tensor, Tensor, Tensor, Tensor)")
+LIBRARY.define(
+    "pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, "
+    f"Tensor grad_clean, Tensor clean, Tensor clean_rest, {SIGNATURE.schema})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
 
 
-def _check_window(relations: Relations, pairs: str, first_row: int, rows: int, n: int) -> None:
-    if pairs not in ("pos-neg", "pos-pos") or relations.mask is not None:
-        raise ValueError(
-            f"lam, gram, first_row: got {rows} rows from {first_row} on, expected {n} rows with pairs={pairs!r}"
-            f"{'' if relations.mask is None else ' and a mask'}"
-        )
-    if not 0 <= first_row <= n - rows:
-        raise ValueError(f"first_row: got {first_row}, expected 0 to {n - rows} with {rows} of {n} rows")
-    if relations.positives.device.type == "cpu" and not torch.compiler.is_compiling():
-        begin, end = relations.positives.unbind(1)
-        outside = (begin < end) & ((begin < first_row) | (end > first_row + rows))
-        if outside.any():
-            raise ValueError(
-                f"relations.positives: got {relations.positives[outside][0].tolist()}, "
-                f"expected columns from {first_row} to {first_row + rows}, which are the rows of lam and gram"
-            )
+class PairSumsGradients(NamedTuple):
+    """The outputs of pair_sums_backward; without elements where there is no such argument."""
+
+    similarity: Tensor
+    gram: Tensor
+    sqnorm: Tensor
+    self_similarity: Tensor
+    self_sqnorm: Tensor
 
 
-def _rows(similarity: Tensor, pairs: str, lam: Tensor | None, gram: Tensor | None) -> int:
-    """Of the matrices by pairs; where there are none, those that there would be."""
-    matrix = lam if gram is None and lam is not None and lam.numel() != 1 else gram
-    if matrix is not None and matrix.dim() == 2:
-        return matrix.shape[0]
-    return similarity.shape[0 if pairs.startswith("anc-") else 1]
+# ---- implementation -------------------------------------------------------------------------------------------
 
 
-def _problem(
-    similarity: Tensor,
-    positives: Tensor,
-    self_index: Tensor,
-    mask: Tensor | None,
-    anchors_in_order: bool,
-    pairs: str,
-    exponential: bool,
-    rho: list[float],
-    lam: Tensor | None,
-    gram: Tensor | None,
-    sqnorm: Tensor | None,
-    self_similarity: Tensor | None,
-    self_sqnorm: Tensor | None,
-    first_row: int,
-) -> tuple[Any, list[Tensor | None]]:
-    """The native argument struct, and the tensors that it points into."""
-    given = similarity, lam, gram, sqnorm, self_similarity, self_sqnorm, positives, self_index, mask
-    tensors = [None if t is None else t.contiguous() for t in given]
-    problem = native.lib().Problem(
-        similarity.shape[0],
-        similarity.shape[1],
-        first_row,
-        _rows(similarity, pairs, lam, gram),
-        pairs,
-        exponential,
-        rho,
-        gram is not None,
-        lam is not None and lam.numel() == 1,
-        anchors_in_order and mask is None,
-        *addresses(*tensors),
-    )
-    return problem, tensors
-
-
-def _launch_cpu(name: str, similarity: Tensor, problem: Any, *outputs: int) -> None:
-    kernel(name, similarity.dtype)(problem, *outputs, torch.get_num_threads())
-
-
-def _native(device: torch.device) -> Callable[..., None]:
-    return cuda.launch_sums if device.type == "cuda" else _launch_cpu
-
-
-def _forward(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    similarity = similarity.contiguous()
-    args, with_clean = args[:-1], args[-1]
-    if backend.choose(similarity.device) == "triton":
+def _forward(*inputs: Any) -> tuple[Tensor, ...]:
+    *given, with_clean = inputs
+    a = PairSumsArguments(*given)
+    if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        clean = kernels.pair_sums(similarity, *_clean(args)) if with_clean else _empty_sums(similarity, False)[2:]
-        return *kernels.pair_sums(similarity, *args), *clean
-    problem, _alive = _problem(similarity, *args)
-    outputs = _empty_sums(similarity, with_clean)
-    of_clean = outputs[2:] if with_clean else (None, None)
-    _native(similarity.device)("pair_sums", similarity, problem, *addresses(*outputs[:2], *of_clean))
+        clean_sums = kernels.pair_sums(a.clean()) if with_clean else _empty_sums(a.similarity, False)[2:]
+        return *kernels.pair_sums(a), *clean_sums
+    a = contiguous(a)
+    sums, rest, clean, clean_rest = outputs = _empty_sums(a.similarity, with_clean)
+    launch_in_workspace(
+        "pair_sums",
+        a.similarity.dtype,
+        a.similarity,
+        _native(a),
+        sums=sums,
+        rest=rest,
+        clean=clean,
+        clean_rest=clean_rest,
+    )
     return outputs
 
 
@@ -255,87 +169,121 @@ def _gradients(
     grad_clean: Tensor,
     clean: Tensor,
     clean_rest: Tensor,
-    similarity: Tensor,
-    *args: Any,
+    *given: Any,
 ) -> tuple[Tensor, ...]:
-    similarity = similarity.contiguous()
-    if backend.choose(similarity.device) == "triton":
+    a = PairSumsArguments(*given)
+    if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        gradients = kernels.pair_sums_backward(grad_sums, sums, rest, similarity, *args)
+        gradients = kernels.pair_sums_backward(grad_sums, sums, rest, a)
         if clean.numel():
-            of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, similarity, *_clean(args))
+            of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, a.clean())
             gradients[0].add_(of_clean)
         return gradients
-    problem, _alive = _problem(similarity, *args)
-    grad_sums, grad_clean = grad_sums.contiguous(), grad_clean.contiguous()
-    gradients = _empty_gradients(similarity, *args)
-    given_clean = (clean, clean_rest, grad_clean) if clean.numel() else (None, None, None)
-    both = addresses(sums, rest, grad_sums, *given_clean, *gradients)
-    _native(similarity.device)("pair_sums_backward", similarity, problem, *both)
+    a = contiguous(a)
+    gradients = _empty_gradients(a)
+    of = PairSumsGradients(*gradients)
+    launch_in_workspace(
+        "pair_sums_backward",
+        a.similarity.dtype,
+        a.similarity,
+        _native(a),
+        sums=sums,
+        rest=rest,
+        grad_sums=grad_sums.contiguous(),
+        clean=clean,
+        clean_rest=clean_rest,
+        grad_clean=grad_clean.contiguous(),
+        grad_similarity=of.similarity,
+        grad_gram=of.gram,
+        grad_sqnorm=of.sqnorm,
+        grad_self_similarity=of.self_similarity,
+        grad_self_sqnorm=of.self_sqnorm,
+    )
     return gradients
 
 
-def _clean(args: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of the clean sums of the same anchors."""
-    *relations, _pairs, exponential, rho = args[:7]
-    return (*relations, "clean", exponential, rho, *[None] * 5, 0)
-
-
-_run = implement("pair_sums", _forward)
-_run_backward = implement("pair_sums_backward", _gradients)
+def _native(a: PairSumsArguments) -> Any:
+    """The native struct, which points into the tensors; those are contiguous, and the caller keeps them alive."""
+    m, n = a.similarity.shape
+    return native.typed("PairSumsArgs", a.similarity.dtype)(
+        anchors=m,
+        examples=n,
+        first_row=a.first_row,
+        rows=a.rows,
+        pairs=a.pairs,
+        exponential=a.exponential,
+        rho=a.rho,
+        renormalize=a.gram is not None,
+        lam_is_scalar=a.lam_is_scalar,
+        anchors_in_order=a.anchors_in_order and a.mask is None,
+        similarity=a.similarity,
+        lam=a.lam,
+        gram=a.gram,
+        sqnorm=a.sqnorm,
+        self_similarity=a.self_similarity,
+        self_sqnorm=a.self_sqnorm,
+        positives=a.positives,
+        self_index=a.self_index,
+        mask=a.mask,
+    )
 
 
 def _empty_sums(similarity: Tensor, with_clean: bool) -> tuple[Tensor, ...]:
     shape = (similarity.shape[0], 2)
-    sizes = shape, shape, *[shape if with_clean else (0,)] * 2
-    return tuple(similarity.new_empty(size) for size in sizes)
+    clean_shape = shape if with_clean else (0,)
+    return tuple(similarity.new_empty(size) for size in (shape, shape, clean_shape, clean_shape))
 
 
-def _empty_gradients(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """Of similarity, gram, sqnorm, self_similarity and self_sqnorm; without elements where there is no input."""
-    optional = args[-5:-1]
-    shapes = [(0,) if t is None else tuple(t.shape) for t in optional]
-    return (
-        similarity.new_empty(similarity.shape),
-        *(similarity.new_empty(shape) for shape in shapes),
-    )
+def _empty_gradients(a: PairSumsArguments) -> tuple[Tensor, ...]:
+    of = a.similarity, a.gram, a.sqnorm, a.self_similarity, a.self_sqnorm
+    return tuple(a.similarity.new_empty(0 if t is None else t.shape) for t in of)
+
+
+# ---- fake -----------------------------------------------------------------------------------------------------
 
 
 @torch.library.register_fake("metrix_ext::pair_sums", lib=LIBRARY)
-def _forward_fake(similarity: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    return _empty_sums(similarity, args[-1])
+def _forward_fake(similarity: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return _empty_sums(similarity, with_clean=others[-1])
 
 
 @torch.library.register_fake("metrix_ext::pair_sums_backward", lib=LIBRARY)
-def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
-    return _empty_gradients(*args[6:])
+def _backward_fake(
+    grad_sums: Tensor, sums: Tensor, rest: Tensor, grad_clean: Tensor, clean: Tensor, clean_rest: Tensor, *given: Any
+) -> tuple[Tensor, ...]:
+    return _empty_gradients(PairSumsArguments(*given))
+
+
+# ---- backward -------------------------------------------------------------------------------------------------
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    similarity, positives, self_index, mask, in_order, pairs, exponential, rho, *optional, first_row, _ = inputs
-    ctx.options, ctx.first_row = (in_order, pairs, exponential, rho), first_row
-    ctx.save_for_backward(*output, similarity, positives, self_index, mask, *optional)
+    *given, _with_clean = inputs
+    SIGNATURE.save(ctx, given, *output)
 
 
 def _backward(
     ctx: Any, grad_sums: Tensor | None, _grad_rest: Any, grad_clean: Tensor | None, _grad_clean_rest: Any
 ) -> tuple[Tensor | None, ...]:
-    sums, rest, clean, clean_rest, *tensors = ctx.saved_tensors
-    similarity, positives, self_index, mask, *optional = tensors
+    (sums, rest, clean, clean_rest), a = SIGNATURE.saved(ctx)
     if grad_sums is None:
         grad_sums = torch.zeros_like(sums)
     if grad_clean is None:
         grad_clean = torch.zeros_like(clean) if clean.numel() else clean
-    gradients = _run_backward(
-        *(grad_sums, sums, rest, grad_clean, clean, clean_rest),
-        *(similarity, positives, self_index, mask),
-        *ctx.options,
-        *optional,
-        ctx.first_row,
+    of = PairSumsGradients(*_run_backward(grad_sums, sums, rest, grad_clean, clean, clean_rest, *a))
+    gradients = SIGNATURE.gradients(
+        similarity=of.similarity,
+        gram=None if a.gram is None else of.gram,
+        sqnorm=None if a.sqnorm is None else of.sqnorm,
+        self_similarity=None if a.self_similarity is None else of.self_similarity,
+        self_sqnorm=None if a.self_sqnorm is None else of.self_sqnorm,
     )
-    wanted = [g if t is not None else None for g, t in zip(gradients[1:], optional[1:], strict=True)]
-    return (gradients[0], *[None] * 8, *wanted, None, None)
+    return (*gradients, None)  # with_clean
 
 
+# ---- registration ---------------------------------------------------------------------------------------------
+
+_run = implement("pair_sums", _forward)
+_run_backward = implement("pair_sums_backward", _gradients)
 _differentiable = register_autograd("pair_sums", _run, _setup_context, _backward)

@@ -10,10 +10,7 @@ from torch import Tensor
 
 from .. import backend
 from .launch import launch
-from .library import LIBRARY, addresses, implement, register_autograd
-
-LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")
-LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, Tensor order) -> Tensor")
+from .library import LIBRARY, implement, register_autograd
 
 
 def unit_rows(x: Tensor, order: Tensor) -> Tensor:
@@ -32,22 +29,35 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
     return unit
 
 
+LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")
+LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, Tensor order) -> Tensor")
+
+
 def _forward(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     x, order = x.contiguous(), order.contiguous()
-    unit, norm = torch.empty_like(x), x.new_empty(len(x))
-    launch("unit_rows", x.dtype, x, *x.shape, *addresses(order, x, unit, norm))
+    rows, columns = x.shape
+    unit, norm = torch.empty_like(x), x.new_empty(rows)
+    launch("unit_rows", x.dtype, x, rows=rows, columns=columns, order=order, x=x, unit=unit, norm=norm)
     return unit, norm
 
 
 def _gradient(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
     grad_unit, order = grad_unit.contiguous(), order.contiguous()
+    rows, columns = unit.shape
     grad_x = torch.empty_like(unit)
-    launch("unit_rows_backward", unit.dtype, unit, *unit.shape, *addresses(order, unit, norm, grad_unit, grad_x))
+    launch(
+        "unit_rows_backward",
+        unit.dtype,
+        unit,
+        rows=rows,
+        columns=columns,
+        order=order,
+        unit=unit,
+        norm=norm,
+        grad_unit=grad_unit,
+        grad_x=grad_x,
+    )
     return grad_x
-
-
-_run = implement("unit_rows", _forward)
-_run_backward = implement("unit_rows_backward", _gradient)
 
 
 @torch.library.register_fake("metrix_ext::unit_rows", lib=LIBRARY)
@@ -68,4 +78,6 @@ def _backward(ctx: Any, grad_unit: Tensor, _grad_norm: Tensor) -> tuple[Tensor, 
     return _run_backward(grad_unit, *ctx.saved_tensors), None
 
 
+_run = implement("unit_rows", _forward)
+_run_backward = implement("unit_rows_backward", _gradient)
 _differentiable = register_autograd("unit_rows", _run, _setup_context, _backward)

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from metrix_ext import reference
-from metrix_ext.ops import mix_pool as mix_pool_op
 from metrix_ext.ops.anchor_sums import anchor_sums
-from metrix_ext.ops.launch import launch
-from metrix_ext.ops.library import addresses
-from metrix_ext.ops.mix_pool import compute_dtype, mix_pool
+from metrix_ext.ops.mix_pool import launch_backward, launch_forward, mix_pool
 from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.emulation.device import emulated
@@ -44,18 +41,8 @@ def pool(
     """The launch itself: the op on CPU tensors takes half types to float."""
     pooled = features.new_empty((len(mixes), features.shape[1]))
     argmax = torch.full(pooled.shape, -1, dtype=torch.int16)
-    arguments = mix_pool_op._native_args(features, order, mixes.tensors)
-    element = mix_pool_op.native.element(features.dtype)
-    pointers = addresses(features, averages, pooled, argmax if with_argmax else None)
-    launch("mix_pool", compute_dtype(features), features, arguments, element, *pointers)
+    launch_forward(features, order, mixes, averages, pooled, argmax if with_argmax else None)
     return pooled, argmax
-
-
-def unpool(grad_pooled: Tensor, argmax: Tensor, order: Tensor, mixes: Mixes, *gradients: Tensor | None) -> None:
-    arguments = mix_pool_op._native_args(gradients[0], order, mixes.tensors)
-    element = mix_pool_op.native.element(grad_pooled.dtype)
-    pointers = addresses(grad_pooled, argmax, *gradients)
-    launch("mix_pool_backward", compute_dtype(gradients[0]), gradients[0], arguments, element, *pointers)
 
 
 def mixed_maps(features: Tensor, order: Tensor, mixes: Mixes) -> Tensor:
@@ -97,7 +84,7 @@ def check_pool(
         pooled, argmax = pool(features, order, mixes, averages)
         grad_features = torch.ones_like(features, dtype=mixes.lam.dtype)
         grad_averages = None if averages is None else torch.ones_like(averages)
-        unpool(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
+        launch_backward(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
         alone, _ = pool(features, order, mixes, averages, with_argmax=False)
         results.append((pooled, argmax, grad_features, alone, *([] if grad_averages is None else [grad_averages])))
     for one, other in zip(*results, strict=True):

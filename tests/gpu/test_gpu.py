@@ -439,9 +439,27 @@ def test_mixes_on_the_current_stream() -> None:
 
 def test_what_cannot_be_launched_is_an_exception() -> None:
     lib = native.lib()
-    problem = lib.Problem(1, 1, 0, 1, "clean", True, [1.0, 0.0, 0.0] * 2, False, False, False, 1, *[0] * 9)
+    index = torch.zeros((1, 2), dtype=torch.int64, device="cuda")
+    nothing = dict.fromkeys(("lam", "gram", "sqnorm", "self_similarity", "self_sqnorm", "mask"))
+    args = lib.PairSumsArgs_f32(
+        anchors=1,
+        examples=1,
+        first_row=0,
+        rows=1,
+        pairs="clean",
+        exponential=True,
+        rho=[1.0, 0.0, 0.0] * 2,
+        renormalize=False,
+        lam_is_scalar=False,
+        anchors_in_order=False,
+        similarity=torch.zeros(1, 1, device="cuda"),
+        positives=index,
+        self_index=index,
+        **nothing,
+    )
+    nowhere = lib.Where(device=torch.cuda.device_count(), stream=0)
     with pytest.raises(RuntimeError, match="metrix_ext, CUDA, cudaSetDevice"):
-        lib.cuda_pair_sums_f32(problem, 0, 0, 0, torch.cuda.device_count(), 0)
+        lib.pair_sums_f32(nowhere, args, sums=None, rest=None, clean=None, clean_rest=None)
     torch.zeros(1, device="cuda").add_(1)  # the device still works
 
 

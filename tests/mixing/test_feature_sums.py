@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import metrix_ext as mx
-from metrix_ext.ops import feature_sums as feature_module
+from metrix_ext.ops import feature_chunks
 from metrix_ext.terms.pair_sets import PAIR_SETS
 
 CHANNELS, SIZE, CLASSES, PER_CLASS = 40, 24, 5, 4
@@ -92,12 +92,12 @@ def test_half_precision(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str, chunk: int) -> None:
     """What fits into the workspace is kept, and gives the same bits as what is formed again."""
-    monkeypatch.setattr(feature_module._Problem, "_chunk_size", lambda self: chunk)
+    monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "_chunk_size", lambda self: chunk)
     rows = record_kept(monkeypatch)
     kept = step(torch.float32, pairs=pairs, lam=lam)
     assert all(rows[0]) if chunk > N * N else rows[0][0] > 0 and rows[0][1:] == [0, 0]
-    nothing = feature_module._Kept(*(torch.empty(0) for _ in range(3)))
-    monkeypatch.setattr(feature_module._Problem, "kept", lambda self: nothing)
+    nothing = feature_chunks.Kept(*(torch.empty(0) for _ in range(3)))
+    monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "kept", lambda self: nothing)
     recomputed = step(torch.float32, pairs=pairs, lam=lam)
     for a, b in zip(kept, recomputed, strict=True):
         assert torch.equal(a, b)
@@ -106,14 +106,14 @@ def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: s
 def record_kept(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """A list that fills with how many mixes are kept: projected, pooled, with their maxima."""
     rows: list[list[int]] = []
-    original = feature_module._Problem.kept
+    original = feature_chunks.FeatureSumsArguments.kept
 
-    def kept(self: feature_module._Problem) -> feature_module._Kept:
+    def kept(self: feature_chunks.FeatureSumsArguments) -> feature_chunks.Kept:
         result = original(self)
         rows.append([len(tensor) for tensor in result])
         return result
 
-    monkeypatch.setattr(feature_module._Problem, "kept", kept)
+    monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "kept", kept)
     return rows
 
 

@@ -15,10 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metrix_ext import native, reference
-from metrix_ext.ops.anchor_sums import anchor_sums, flat_arguments
+from metrix_ext.ops.anchor_sums import anchor_sums
 from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
-from tests.support.mixes_problems import CLASS_SIZES, assert_no_worse, random_mixes, relations, relative_error
+from tests.support.mixes_problems import (
+    CLASS_SIZES,
+    assert_no_worse,
+    flat_arguments,
+    random_mixes,
+    relations,
+    relative_error,
+)
 from tests.support.problems import RHO
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metrix_ext.ops.arguments import AnchorSumsArguments
+from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.mixes import Mixes, all_pairs
 from metrix_ext.terms.relations import Relations
 
@@ -72,3 +74,12 @@ def assert_no_worse(actual: list[Tensor], exact: list[Tensor], naive: list[Tenso
     for a, e, n in zip(actual, exact, naive, strict=True):
         assert a.dtype == torch.float32
         assert relative_error(a, e) <= relative_error(n, e) + floor
+
+
+def flat_arguments(
+    relations: Relations, rho: tuple[Rho, Rho], pairs: str, mixes: Mixes, both_orders: bool, normalize: bool
+) -> tuple:
+    """What follows mixed and anchors in the arguments of the registered ops of anchor_sums."""
+    nothing = torch.empty(0)
+    arguments = AnchorSumsArguments.of(nothing, nothing, relations, mixes, pairs, both_orders, normalize, *flat(rho))
+    return arguments[2:]

@@ -20,8 +20,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from metrix_ext.ops.arguments import AnchorSumsArguments, PairSumsArguments
 from metrix_ext.ops.triton import anchor_sums, mix_pool, pair_lambda, pair_sums
 from metrix_ext.ops.triton.launch import OPTIONS
+from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
 
 TARGETS = {
@@ -90,24 +92,24 @@ def compile_pair_sums(
         return torch.empty(shape, dtype=dtype)
 
     with_anchor, mixed = pairs.startswith("anc-"), pairs != "clean"
-    args = (
-        tensor(n, n),
-        tensor(n, 2, dtype=torch.int64),
-        tensor(n, dtype=torch.int64),
-        tensor(n, n, dtype=torch.int8) if masked else None,
-        False,
-        pairs,
-        exponential,
-        [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
-        (tensor(1) if one_lambda else tensor(n, n)) if mixed else None,
-        tensor(n, n) if renormalize else None,
-        tensor(n) if renormalize else None,
-        tensor(n) if with_anchor else None,
-        tensor(n) if with_anchor and renormalize else None,
-        0,
+    arguments = PairSumsArguments(
+        similarity=tensor(n, n),
+        positives=tensor(n, 2, dtype=torch.int64),
+        self_index=tensor(n, dtype=torch.int64),
+        mask=tensor(n, n, dtype=torch.int8) if masked else None,
+        anchors_in_order=False,
+        pairs=pairs,
+        exponential=exponential,
+        rho=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        lam=(tensor(1) if one_lambda else tensor(n, n)) if mixed else None,
+        gram=tensor(n, n) if renormalize else None,
+        sqnorm=tensor(n) if renormalize else None,
+        self_similarity=tensor(n) if with_anchor else None,
+        self_sqnorm=tensor(n) if with_anchor and renormalize else None,
+        first_row=0,
     )
-    sums, rest = pair_sums.pair_sums(*args)
-    pair_sums.pair_sums_backward(sums, sums, rest, *args)
+    sums, rest = pair_sums.pair_sums(arguments)
+    pair_sums.pair_sums_backward(sums, sums, rest, arguments)
 
 
 def compute(dtype: torch.dtype) -> torch.dtype:
@@ -120,15 +122,14 @@ def compile_mix_pool(
     """Forward, and backward where there is an argmax."""
     n, p = 7, 21
     features = torch.empty((n, channels, side, side), dtype=dtype).to(memory_format=layout)
-    order, mixes = torch.zeros(n, dtype=torch.int64), torch.zeros(p, dtype=torch.int64)
-    lam = torch.empty(p, dtype=compute(dtype))
+    order, index = torch.zeros(n, dtype=torch.int64), torch.zeros(p, dtype=torch.int64)
+    mixes = Mixes(index, index, torch.empty(p, dtype=compute(dtype)), begin=order, uses=index)
     averages = torch.empty((n, channels), dtype=compute(dtype)) if with_averages else None
-    listed = order, mixes, mixes, lam, order, mixes
     pooled = torch.empty((p, channels), dtype=dtype)
     argmax = torch.empty((p, channels), dtype=torch.int16) if with_argmax else None
-    mix_pool.mix_pool(features, *listed, averages, pooled, argmax)
+    mix_pool.mix_pool(features, order, mixes, averages, pooled, argmax)
     if with_argmax:
-        mix_pool.mix_pool_backward(pooled, argmax, *listed, features.to(compute(dtype)), averages)
+        mix_pool.mix_pool_backward(pooled, argmax, order, mixes, features.to(compute(dtype)), averages)
 
 
 def compile_anchor_sums(
@@ -141,27 +142,27 @@ def compile_anchor_sums(
         return torch.zeros(shape, dtype=torch.int64)
 
     few = not masked and pairs != "neg-neg"
-    args = (
-        torch.zeros((p, size), dtype=dtype),
-        torch.empty((n, size), dtype=compute(dtype)),
-        index(n, 2),
-        index(n),
-        torch.empty((n, n), dtype=torch.int8) if masked else None,
-        index(n) if few else None,
-        index(n, 2) if few else None,
-        index(p),
-        index(p),
-        torch.empty(p, dtype=compute(dtype)),
-        index(n + 1),
-        index(2 * p),
-        pairs,
-        both_orders,
-        normalize,
-        exponential,
-        [1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+    arguments = AnchorSumsArguments(
+        mixed=torch.zeros((p, size), dtype=dtype),
+        anchors=torch.empty((n, size), dtype=compute(dtype)),
+        positives=index(n, 2),
+        self_index=index(n),
+        mask=torch.empty((n, n), dtype=torch.int8) if masked else None,
+        anchor_order=index(n) if few else None,
+        anchors_of=index(n, 2) if few else None,
+        first=index(p),
+        second=index(p),
+        lam=torch.empty(p, dtype=compute(dtype)),
+        begin=index(n + 1),
+        uses=index(2 * p),
+        pairs=pairs,
+        both_orders=both_orders,
+        normalize=normalize,
+        exponential=exponential,
+        rho=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
     )
-    sums, _ = anchor_sums.anchor_sums(*args)
-    anchor_sums.anchor_sums_backward(sums, sums, *args, args[1])
+    sums, _ = anchor_sums.anchor_sums(arguments)
+    anchor_sums.anchor_sums_backward(sums, sums, arguments, arguments.anchors)
 
 
 def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:

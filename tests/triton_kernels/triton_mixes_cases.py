@@ -12,13 +12,13 @@ from torch import Tensor
 from triton_cases import DEVICE, RHO, distance, poisoned_memory, triton_backend  # noqa: F401
 
 import metrix_ext as mx
-from metrix_ext.ops.anchor_sums import anchor_sums, flat_arguments
+from metrix_ext.ops.anchor_sums import anchor_sums
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.triton import anchor_sums as launches
 from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from metrix_ext.terms.relations import Relations
-from tests.support.mixes_problems import CLASS_SIZES, feature_maps, random_mixes, relations
+from tests.support.mixes_problems import CLASS_SIZES, feature_maps, flat_arguments, random_mixes, relations
 
 every_dtype = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 half_types = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..arguments import AnchorSumsArguments
 from .formulas import add_terms, empty_cells, is_member, load_rho, load_upstream, slope_of_tile, weights_of_tile
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells
@@ -245,42 +246,40 @@ def mixed_gradients(
     tl.store(grad_mixed + at, gradient.to(grad_mixed.dtype.element_ty), mask=written)
 
 
-def anchor_sums(mixed: Tensor, anchors: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def anchor_sums(a: AnchorSumsArguments) -> tuple[Tensor, Tensor]:
     """sums, nonzero [m, 2]."""
-    tensors, _anchors_of, sizes, variant = _arguments(mixed, anchors, *args)
-    m, exponential, rho = len(anchors), variant["EXPONENTIAL"], tensors[-1]
-    sums = torch.empty((m, 2), dtype=anchors.dtype, device=anchors.device)
+    tensors, sizes, variant = _arguments(a)
+    m = len(a.anchors)
+    sums = torch.empty((m, 2), dtype=a.anchors.dtype, device=a.anchors.device)
     nonzero = torch.zeros_like(sums)
     if m == 0:
         return sums, nonzero
     blocks = triton.cdiv(m, ANCHORS)
-    slices = _slices(blocks, triton.cdiv(len(mixed), MIXES))
-    cells = torch.empty((m, 2, slices, 2), dtype=anchors.dtype, device=anchors.device)
-    with on_device(mixed):
+    slices = _slices(blocks, triton.cdiv(len(a.mixed), MIXES))
+    cells = torch.empty((m, 2, slices, 2), dtype=a.anchors.dtype, device=a.anchors.device)
+    with on_device(a.mixed):
         anchor_cells[(blocks, slices)](*tensors, cells, *sizes, slices, MIXES=MIXES, **variant)
         merge_cells[(m,)](
-            cells, rho, sums, None if exponential else nonzero, slices, exponential, MOST_SLICES, num_warps=1
+            cells, _rho(a), sums, None if a.exponential else nonzero, slices, a.exponential, MOST_SLICES, num_warps=1
         )
     return sums, nonzero
 
 
-def anchor_sums_backward(
-    grad_sums: Tensor, sums: Tensor, mixed: Tensor, anchors: Tensor, *args_and_grad_anchors: Any
-) -> Tensor:
-    """The gradient of mixed; that of the anchors is added to the last argument."""
-    *args, grad_anchors = args_and_grad_anchors
-    tensors, anchors_of, sizes, variant = _arguments(mixed, anchors, *args)
-    (m, size), p = anchors.shape, len(mixed)
-    grad_mixed = torch.empty((p, size), dtype=mixed.dtype, device=mixed.device)
+def anchor_sums_backward(grad_sums: Tensor, sums: Tensor, a: AnchorSumsArguments, grad_anchors: Tensor) -> Tensor:
+    """The gradient of mixed; that of the anchors is added to grad_anchors."""
+    tensors, sizes, variant = _arguments(a)
+    (m, size), p = a.anchors.shape, len(a.mixed)
+    grad_mixed = torch.empty((p, size), dtype=a.mixed.dtype, device=a.mixed.device)
     if m == 0 or grad_mixed.numel() == 0:
         return grad_mixed.zero_()
+    anchors_of = None if a.anchors_of is None else a.anchors_of.contiguous()
     upstream = sums.contiguous(), grad_sums.contiguous()
-    variant["MIXES"] = BACKWARD_MIXES
-    variant["WIDTH"] = min(MOST_WIDTH_BYTES // anchors.itemsize, max(16, triton.next_power_of_2(size)))
-    blocks, tiles, widths = (triton.cdiv(*c) for c in ((m, ANCHORS), (p, BACKWARD_MIXES), (size, variant["WIDTH"])))
+    width = min(MOST_WIDTH_BYTES // a.anchors.itemsize, max(16, triton.next_power_of_2(size)))
+    variant = {**variant, "MIXES": BACKWARD_MIXES, "WIDTH": width}
+    blocks, tiles, widths = (triton.cdiv(*c) for c in ((m, ANCHORS), (p, BACKWARD_MIXES), (size, width)))
     slices = _slices(blocks * widths, tiles)
-    parts = torch.empty((slices, m, size), dtype=anchors.dtype, device=anchors.device)
-    with on_device(mixed):
+    parts = torch.empty((slices, m, size), dtype=a.anchors.dtype, device=a.anchors.device)
+    with on_device(a.mixed):
         anchor_gradients[(blocks, slices, widths)](*upstream, *tensors, parts, *sizes, slices, **variant)
         mixed_gradients[(tiles, widths)](*upstream, *tensors, anchors_of, grad_mixed, *sizes, **variant)
     grad_anchors += parts.sum(0)
@@ -288,39 +287,27 @@ def anchor_sums_backward(
 
 
 def _arguments(
-    mixed: Tensor,
-    anchors: Tensor,
-    positives: Tensor,
-    self_index: Tensor,
-    mask: Tensor | None,
-    anchor_order: Tensor | None,
-    anchors_of: Tensor | None,
-    first: Tensor,
-    second: Tensor,
-    lam: Tensor,
-    begin: Tensor,
-    uses: Tensor,
-    pairs: str,
-    both_orders: bool,
-    normalize: bool,
-    exponential: bool,
-    rho: list[float],
-) -> tuple[tuple[Tensor | None, ...], Tensor | None, tuple[int, ...], dict[str, Any]]:
-    """The tensors that all kernels take, anchors_of, the numbers p, m, n, d, and what a kernel is compiled for."""
-    norms = torch.linalg.vector_norm(mixed, dim=1, dtype=lam.dtype) if normalize else None
-    table = constants(tuple(rho), mixed.device)
-    tensors = mixed, norms, anchors, positives, self_index, mask, anchor_order, first, second, lam, table
+    a: AnchorSumsArguments,
+) -> tuple[tuple[Tensor | None, ...], tuple[int, ...], dict[str, Any]]:
+    """The tensors that all kernels take, the numbers p, m, n, d, and what a kernel is compiled for."""
+    norms = torch.linalg.vector_norm(a.mixed, dim=1, dtype=a.lam.dtype) if a.normalize else None
+    of_anchors = a.anchors, a.positives, a.self_index, a.mask, a.anchor_order
+    tensors = a.mixed, norms, *of_anchors, a.first, a.second, a.lam, _rho(a)
     variant = {
-        "PAIRS": pairs,
-        "BOTH_ORDERS": both_orders,
-        "EXPONENTIAL": exponential,
+        "PAIRS": a.pairs,
+        "BOTH_ORDERS": a.both_orders,
+        "EXPONENTIAL": a.exponential,
         "ANCHORS": ANCHORS,
-        "DEPTH": DEPTH_BYTES // anchors.itemsize,
+        "DEPTH": DEPTH_BYTES // a.anchors.itemsize,
         **OPTIONS,
     }
     contiguous = tuple(None if t is None else t.contiguous() for t in tensors)
-    sizes = len(mixed), len(anchors), len(begin) - 1, anchors.shape[1]
-    return contiguous, None if anchors_of is None else anchors_of.contiguous(), sizes, variant
+    sizes = len(a.mixed), len(a.anchors), len(a.begin) - 1, a.anchors.shape[1]
+    return contiguous, sizes, variant
+
+
+def _rho(a: AnchorSumsArguments) -> Tensor:
+    return constants(tuple(a.rho), a.mixed.device)
 
 
 def _slices(blocks: int, tiles: int) -> int:

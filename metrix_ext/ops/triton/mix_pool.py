@@ -14,15 +14,13 @@ write 32 sectors; nor does it depend on when a program's threads see its writes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...terms.mixes import TILES
-from ..mix_pool import strides
+from ...terms.mixes import TILES, Mixes
+from ..maps import strides
 from .launch import OPTIONS, on_device
 
 # Each of the 128 threads of a program has two channels forward, and backward one with a register for each position.
@@ -162,22 +160,23 @@ def add_uses(
         tl.store(target, tl.load(target, mask=inside, other=0) + total, mask=inside)
 
 
-def mix_pool(features: Tensor, order: Tensor, *args: Any) -> None:
+def mix_pool(
+    features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None, pooled: Tensor, argmax: Tensor | None
+) -> None:
     """Writes pooled [p, c], and argmax [p, c] unless it is None. Features are copied unless they are channels_last."""
-    first, second, lam, _begin, _uses, averages, pooled, argmax = args
     channels, height, width = features.shape[1:]
     if pooled.numel() == 0:
         return
     features = features.contiguous(memory_format=torch.channels_last)
-    grid = triton.cdiv(len(first), TILES[-1] ** 2), triton.cdiv(channels, CHANNELS)
+    grid = triton.cdiv(len(mixes), TILES[-1] ** 2), triton.cdiv(channels, CHANNELS)
     with on_device(features):
         pool_blocks[grid](
             features,
-            *(t.contiguous() for t in (order, first, second, lam)),
+            *(t.contiguous() for t in (order, mixes.first, mixes.second, mixes.lam)),
             averages,
             pooled,
             argmax,
-            len(first),
+            len(mixes),
             channels,
             height * width,
             channels * height * width,
@@ -192,11 +191,7 @@ def mix_pool_backward(
     grad_pooled: Tensor,
     argmax: Tensor,
     order: Tensor,
-    first: Tensor,
-    second: Tensor,
-    lam: Tensor,
-    begin: Tensor,
-    uses: Tensor,
+    mixes: Mixes,
     grad_features: Tensor,
     grad_averages: Tensor | None,
 ) -> None:
@@ -210,10 +205,10 @@ def mix_pool_backward(
     grid = images, triton.cdiv(channels, BACKWARD_CHANNELS), blocks
     with on_device(grad_features):
         add_uses[grid](
-            *(t.contiguous() for t in (grad_pooled, argmax, order, lam, begin, uses)),
+            *(t.contiguous() for t in (grad_pooled, argmax, order, mixes.lam, mixes.begin, mixes.uses)),
             grad_features,
             grad_averages,
-            len(first),
+            len(mixes),
             channels,
             height * width,
             *layout,

@@ -8,9 +8,12 @@ import torch
 import triton
 from torch import Tensor
 
+from ..arguments import PairSumsArguments
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells, product_cells, product_norm_gradient, product_similarity_gradient
 from .rows import row_gradients, row_sums
+
+Tensors = tuple[Tensor | None, ...]
 
 PRODUCTS = ("pos-neg", "pos-pos", "neg-neg")
 
@@ -25,142 +28,125 @@ MOST_SLICES = 16
 ANCHORS_PER_BLOCK = 64
 
 
-def pair_sums(similarity: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def pair_sums(a: PairSumsArguments) -> tuple[Tensor, Tensor]:
     """sums, rest [m, 2]."""
-    (m, n), dtype, device = similarity.shape, similarity.dtype, similarity.device
+    a = _from_diagonals(a)
+    (m, n), dtype, device = a.similarity.shape, a.similarity.dtype, a.similarity.device
     sums, rest = (torch.empty((m, 2), dtype=dtype, device=device) for _ in range(2))
-    *others, first_row = _from_diagonals(similarity, args)
-    tensors, own_row, variant = _arguments(similarity, *others)
-    exponential, rho = variant["EXPONENTIAL"], tensors[4]
+    tensors, own_row, variant = _arguments(a)
     if m == 0:
         return sums, rest
-    with on_device(similarity):
-        if variant["PAIRS"] in PRODUCTS:
+    with on_device(a.similarity):
+        if a.pairs in PRODUCTS:
             slices = _slices(m, n, variant["COLUMNS"])
             cells = torch.empty((m, 2, slices, 2), dtype=dtype, device=device)
-            product_cells[(m, slices)](*tensors, cells, n, first_row, slices, **variant)
-            merge_cells[(m,)](cells, rho, sums, rest, slices, exponential, MOST_SLICES, num_warps=1)
+            product_cells[(m, slices)](*tensors, cells, n, a.first_row, slices, **variant)
+            merge_cells[(m,)](cells, _rho(a), sums, rest, slices, a.exponential, MOST_SLICES, num_warps=1)
         else:
             row_sums[(m,)](*tensors, *own_row, sums, rest, n, **variant)
     return sums, rest
 
 
-def pair_sums_backward(
-    grad_sums: Tensor, sums: Tensor, rest: Tensor, similarity: Tensor, *args: Any
-) -> tuple[Tensor, ...]:
+def pair_sums_backward(grad_sums: Tensor, sums: Tensor, rest: Tensor, given: PairSumsArguments) -> tuple[Tensor, ...]:
     """Gradients of similarity, gram, sqnorm, self_similarity, self_sqnorm; empty where there is no input."""
-    m, n = similarity.shape
-    *others, first_row = _from_diagonals(similarity, args)
-    tensors, own_row, variant = _arguments(similarity, *others)
-    tensors = (*_contiguous((sums, rest, grad_sums)), *tensors)
-    gram, sqnorm = tensors[-2:]
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=similarity.dtype, device=similarity.device)
-
-    d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm = (
-        empty(0) if t is None else empty(*t.shape) for t in (gram, sqnorm, *own_row)
-    )
-    with on_device(similarity):
-        if variant["PAIRS"] in PRODUCTS:
-            # Examples that are in no pair of an anchor are left out by the kernels.
-            d_similarity = empty(m, n).zero_()
-            for of_first in (False, True):
-                if m:
-                    slices = _slices(m, n, variant["ROWS" if of_first else "COLUMNS"])
-                    product_similarity_gradient[(m, slices)](
-                        *tensors, d_similarity, n, first_row, slices, of_first, **variant
-                    )
-            if gram is not None:
-                rows = len(gram)
-                grid = triton.cdiv(rows, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
-                of_firsts, of_seconds = empty(grid[1], rows), empty(grid[0], n)
-                if gram.numel():
-                    product_norm_gradient[grid](
-                        *tensors,
-                        d_gram,
-                        of_firsts,
-                        of_seconds,
-                        m,
-                        n,
-                        first_row,
-                        rows,
-                        **variant,
-                        ANCHORS=ANCHORS_PER_BLOCK,
-                    )
-                d_sqnorm = of_seconds.sum(0)
-                d_sqnorm[first_row : first_row + rows] += of_firsts.sum(0)
-        else:
-            d_similarity = empty(m, n)
-            of_anchors = empty(0) if gram is None else empty(m, n)
-            if m:
-                row_gradients[(m,)](
-                    *tensors,
-                    *own_row,
-                    d_similarity,
-                    d_gram,
-                    of_anchors,
-                    d_self_similarity,
-                    d_self_sqnorm,
-                    n,
-                    **variant,
-                )
-            if gram is not None:
-                d_sqnorm = of_anchors.sum(0)
-    return _onto_diagonals((d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm), args)
+    a = _from_diagonals(given)
+    arguments = _arguments(a)
+    upstream = _contiguous((sums, rest, grad_sums))
+    with on_device(a.similarity):
+        gradients = (_product_gradients if a.pairs in PRODUCTS else _row_gradients)(a, upstream, *arguments)
+    return _onto_diagonals(gradients, given)
 
 
-def _from_diagonals(similarity: Tensor, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _product_gradients(
+    a: PairSumsArguments, upstream: Tensors, tensors: Tensors, own_row: Tensors, variant: dict[str, Any]
+) -> list[Tensor]:
+    """Examples that are in no pair of an anchor are left out by the kernels."""
+    m, n = a.similarity.shape
+    tensors = *upstream, *tensors
+    d_similarity, d_gram, d_sqnorm = _empty(a, m, n).zero_(), _empty_like(a, a.gram), _empty_like(a, a.sqnorm)
+    for of_first in (False, True):
+        if m:
+            slices = _slices(m, n, variant["ROWS" if of_first else "COLUMNS"])
+            product_similarity_gradient[(m, slices)](
+                *tensors, d_similarity, n, a.first_row, slices, of_first, **variant
+            )
+    if a.gram is not None:
+        rows = len(a.gram)
+        grid = triton.cdiv(rows, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
+        of_firsts, of_seconds = _empty(a, grid[1], rows), _empty(a, grid[0], n)
+        if a.gram.numel():
+            sizes = m, n, a.first_row, rows
+            product_norm_gradient[grid](
+                *tensors, d_gram, of_firsts, of_seconds, *sizes, **variant, ANCHORS=ANCHORS_PER_BLOCK
+            )
+        d_sqnorm = of_seconds.sum(0)
+        d_sqnorm[a.first_row : a.first_row + rows] += of_firsts.sum(0)
+    return [d_similarity, d_gram, d_sqnorm, *(_empty_like(a, t) for t in own_row)]
+
+
+def _row_gradients(
+    a: PairSumsArguments, upstream: Tensors, tensors: Tensors, own_row: Tensors, variant: dict[str, Any]
+) -> list[Tensor]:
+    m, n = a.similarity.shape
+    d_similarity, d_gram, d_sqnorm = _empty(a, m, n), _empty_like(a, a.gram), _empty_like(a, a.sqnorm)
+    d_own_row = [_empty_like(a, t) for t in own_row]
+    of_anchors = _empty(a, 0) if a.gram is None else _empty(a, m, n)
+    if m:
+        row_gradients[(m,)](*upstream, *tensors, *own_row, d_similarity, d_gram, of_anchors, *d_own_row, n, **variant)
+    if a.gram is not None:
+        d_sqnorm = of_anchors.sum(0)
+    return [d_similarity, d_gram, d_sqnorm, *d_own_row]
+
+
+def _empty(a: PairSumsArguments, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=a.similarity.dtype, device=a.similarity.device)
+
+
+def _empty_like(a: PairSumsArguments, tensor: Tensor | None) -> Tensor:
+    return _empty(a, 0) if tensor is None else _empty(a, *tensor.shape)
+
+
+def _from_diagonals(a: PairSumsArguments) -> PairSumsArguments:
     """The arguments with what the diagonals of similarity and gram say of what is not given."""
-    *before, gram, sqnorm, self_similarity, self_sqnorm, first_row = args
-    norms = None if gram is None else gram.diagonal() if sqnorm is None else sqnorm
-    if self_similarity is None and before[4].startswith("anc-"):
-        self_similarity, self_sqnorm = similarity.diagonal(), None if gram is None else gram.diagonal()
-    return (*before, gram, norms, self_similarity, self_sqnorm, first_row)
+    norms = None if a.gram is None else a.gram.diagonal()
+    if a.gram is None or a.sqnorm is None:
+        a = a._replace(sqnorm=norms)
+    if a.self_similarity is None and a.with_anchor:
+        a = a._replace(self_similarity=a.similarity.diagonal(), self_sqnorm=norms)
+    return a
 
 
-def _onto_diagonals(gradients: tuple[Tensor, ...], args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+def _onto_diagonals(gradients: list[Tensor], given: PairSumsArguments) -> tuple[Tensor, ...]:
     """Adds the gradients of what came from diagonals to them."""
     of_similarity, of_gram, *others = gradients
-    for k, (given, matrix) in enumerate(zip(args[-4:-1], (of_gram, of_similarity, of_gram), strict=True)):
-        if given is None and others[k].numel():
+    sources = (given.sqnorm, of_gram), (given.self_similarity, of_similarity), (given.self_sqnorm, of_gram)
+    for k, (argument, matrix) in enumerate(sources):
+        if argument is None and others[k].numel():
             matrix.diagonal().add_(others[k])
             others[k] = matrix.new_empty(0)
     return (of_similarity, of_gram, *others)
 
 
-def _arguments(
-    similarity: Tensor,
-    positives: Tensor,
-    self_index: Tensor,
-    mask: Tensor | None,
-    _anchors_in_order: bool,
-    pairs: str,
-    exponential: bool,
-    rho: list[float],
-    lam: Tensor | None,
-    gram: Tensor | None,
-    sqnorm: Tensor | None,
-    self_similarity: Tensor | None,
-    self_sqnorm: Tensor | None,
-) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...], dict[str, Any]]:
+def _arguments(a: PairSumsArguments) -> tuple[Tensors, Tensors, dict[str, Any]]:
     """The tensors that all kernels take, those of anchors as sources, and what a kernel is compiled for."""
-    table = constants(tuple(rho), similarity.device)
-    tensors = similarity, positives, self_index, mask, table, lam, gram, sqnorm
-    own_row = self_similarity, self_sqnorm
-    rows, columns = PRODUCT_TILE if pairs in PRODUCTS else ROW_TILE
+    tensors = a.similarity, a.positives, a.self_index, a.mask, _rho(a), a.lam, a.gram, a.sqnorm
+    rows, columns = PRODUCT_TILE if a.pairs in PRODUCTS else ROW_TILE
     variant = {
-        "PAIRS": pairs,
-        "EXPONENTIAL": exponential,
-        "ONE_LAMBDA": lam is not None and lam.numel() == 1,
+        "PAIRS": a.pairs,
+        "EXPONENTIAL": a.exponential,
+        "ONE_LAMBDA": a.lam_is_scalar,
         "ROWS": rows,
         "COLUMNS": columns,
         **OPTIONS,
     }
-    return _contiguous(tensors), _contiguous(own_row), variant
+    return _contiguous(tensors), _contiguous((a.self_similarity, a.self_sqnorm)), variant
 
 
-def _contiguous(tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def _rho(a: PairSumsArguments) -> Tensor:
+    return constants(tuple(a.rho), a.similarity.device)
+
+
+def _contiguous(tensors: Tensors) -> Tensors:
     return tuple(None if t is None else t.contiguous() for t in tensors)
 
 

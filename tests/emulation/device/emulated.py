@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from metrix_ext import native
-from metrix_ext.ops import cuda
+from metrix_ext.ops import launch
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "csrc"
@@ -103,7 +103,6 @@ def build(*extra_flags: str) -> Path:
 
 def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the ops on CPU tensors run on the emulated device, on memory that is NaN to begin with."""
-    pair_sums = sys.modules["metrix_ext.ops.pair_sums"]
 
     def poisoned(tensor: Tensor) -> Tensor:
         if tensor.is_floating_point():
@@ -114,8 +113,7 @@ def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.import_module("metrix_ext.ops.anchor_sums"), "_on_cpu_single", lambda mixed: mixed)
     monkeypatch.setattr(native, "_module", device.module)
     monkeypatch.setattr(native, "_failure", None)  # or the reference would run where the package is not built
-    monkeypatch.setattr(cuda, "place", lambda tensor: (0, 0))
-    monkeypatch.setattr(pair_sums, "_native", lambda device: cuda.launch_sums)
+    monkeypatch.setattr(launch, "place", lambda tensor: (0, 0))
     monkeypatch.setattr(torch, "empty_like", lambda *args, **kwargs: poisoned(EMPTY_LIKE(*args, **kwargs)))
     monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: poisoned(EMPTY(*args, **kwargs)))
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *args, **kwargs: poisoned(NEW_EMPTY(self, *args, **kwargs)))

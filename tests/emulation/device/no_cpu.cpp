@@ -1,14 +1,14 @@
-// The CPU kernels that bindings.cpp names and the emulation does not need.
+// The CPU kernels that bindings/ names and the emulation does not need.
 #include <stdexcept>
 
-#include "../../csrc/anchor_sums.h"
-#include "../../csrc/class_order.h"
-#include "../../csrc/cpu/rows.h"
-#include "../../csrc/gram.h"
-#include "../../csrc/mean_loss.h"
-#include "../../csrc/mix_pool.h"
-#include "../../csrc/pair_sums.h"
-#include "../../csrc/unit_rows.h"
+#include "anchor_sums.h"
+#include "class_order.h"
+#include "cpu/loops/rows.h"
+#include "gram.h"
+#include "mean_loss.h"
+#include "mix_pool.h"
+#include "pair_sums.h"
+#include "unit_rows.h"
 
 namespace metrix::cpu {
 

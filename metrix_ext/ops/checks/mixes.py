@@ -1,0 +1,57 @@
+"""The arguments of the ops over a list of mixes, mix_pool and anchor_sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...terms.mixes import Mixes
+from ...terms.pair_sets import check_pairs
+from ...terms.relations import Relations
+from ..maps import MOST_POSITIONS, compute_dtype
+from .tensors import check_floating, check_tensors
+
+Expected = dict[str, tuple[Tensor | None, tuple[int, ...], torch.dtype]]
+
+
+def check_mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None) -> None:
+    check_floating("features", features)
+    if features.dim() != 4:
+        raise ValueError(f"features: got {list(features.shape)}, expected [n, c, h, w]")
+    n, c, h, w = features.shape
+    if not 1 <= h * w <= MOST_POSITIONS:
+        raise ValueError(f"features: got {h} x {w} positions, expected 1 to {MOST_POSITIONS}")
+    wanted = compute_dtype(features)
+    expected: Expected = {
+        "order": (order, (n,), torch.int64),
+        **_of_list(mixes, wanted),
+        "mixes.begin": (mixes.begin, (n + 1,), torch.int64),
+        "averages": (averages, (n, c), wanted),
+    }
+    check_tensors(expected, features.device, "features")
+
+
+def check_anchor_sums(mixed: Tensor, anchors: Tensor, relations: Relations, pairs: str, mixes: Mixes) -> None:
+    check_floating("mixed", mixed)
+    check_pairs(pairs)
+    if anchors.dim() != 2:
+        raise ValueError(f"anchors: got {list(anchors.shape)}, expected [m, d]")
+    m, d = anchors.shape
+    wanted = compute_dtype(mixed)
+    expected: Expected = {
+        "mixed": (mixed, (len(mixes), d), mixed.dtype),
+        "anchors": (anchors, (m, d), wanted),
+        "relations.positives": (relations.positives, (m, 2), torch.int64),
+        "relations.self_index": (relations.self_index, (m,), torch.int64),
+        "relations.mask": (relations.mask, (m, mixes.examples), torch.int8),
+        **_of_list(mixes, wanted),
+    }
+    check_tensors(expected, mixed.device, "mixed")
+
+
+def _of_list(mixes: Mixes, dtype: torch.dtype) -> Expected:
+    return {
+        "mixes.first": (mixes.first, (len(mixes),), torch.int64),
+        "mixes.second": (mixes.second, (len(mixes),), torch.int64),
+        "mixes.lam": (mixes.lam, (len(mixes),), dtype),
+    }
