@@ -25,16 +25,17 @@ def find_nvcc() -> str | None:
     return next((path for path in candidates if path and os.access(path, os.X_OK)), None)
 
 
+def nvcc_version(nvcc: str) -> tuple[int, ...]:
+    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else (0, 0)
+
+
 def cuda_architectures(nvcc: str) -> str:
     """Ampere, Hopper and Blackwell as machine code as far as this nvcc knows them, and PTX of the last for the rest."""
     if chosen := os.environ.get("METRIX_CUDA_ARCHITECTURES"):
         return chosen
-    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"release (\d+)\.(\d+)", text)
-    version = tuple(map(int, found.groups())) if found else (0, 0)
-    if version >= (12, 8):
-        return "80-real;90-real;100"
-    return "80-real;90" if version >= (11, 8) else "80"
+    return "80-real;90-real;100" if nvcc_version(nvcc) >= (12, 8) else "80-real;90"
 
 
 def choose_cuda() -> tuple[str | None, str]:
@@ -52,6 +53,11 @@ def choose_cuda() -> tuple[str | None, str]:
             None,
             "metrix_ext: no nvcc found, building the CPU kernels only (set CUDA_HOME or CUDACXX to change that)",
         )
+    if nvcc_version(nvcc) < (12, 0):  # the kernels are C++20
+        line = f"{nvcc} is older than 12.0, the first that knows C++20"
+        if wish == "1":
+            sys.exit(f"metrix_ext: METRIX_CUDA=1 but {line}")
+        return None, f"metrix_ext: {line}, building the CPU kernels only (set CUDA_HOME or CUDACXX to change that)"
     return nvcc, f"metrix_ext: building the CPU kernels, and the CUDA kernels with {nvcc}"
 
 

@@ -1,5 +1,6 @@
-#include "anchor_sums.cuh"
-#include "anchor_sums_backward.cuh"
+#include "anchor_sums.h"
+#include "backward.cuh"
+#include "forward.cuh"
 
 namespace metrix::cuda {
 

@@ -1,7 +1,7 @@
 // Forward one block adds up all anchors, in an order that follows from their number; backward a thread takes one.
-#include "mean_loss.h"
 #include "cuda/common/launch.h"
-#include "cuda/sums/sums.cuh"
+#include "cuda/common/warp.cuh"
+#include "mean_loss.h"
 
 namespace metrix::cuda {
 namespace {

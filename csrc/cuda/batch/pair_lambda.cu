@@ -1,6 +1,6 @@
 // lambda of every pair: one thread a pair, the arithmetic of math.h in double precision.
-#include "pair_lambda.h"
 #include "cuda/common/launch.h"
+#include "pair_lambda.h"
 
 namespace metrix::cuda {
 namespace {

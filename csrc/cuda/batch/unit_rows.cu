@@ -1,7 +1,7 @@
 // A warp takes a row.
-#include "unit_rows.h"
 #include "cuda/common/launch.h"
-#include "cuda/sums/sums.cuh"
+#include "cuda/common/warp.cuh"
+#include "unit_rows.h"
 
 namespace metrix::cuda {
 namespace {

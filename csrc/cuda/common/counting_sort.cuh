@@ -3,7 +3,6 @@
 #pragma once
 
 #include "launch.h"
-#include "plan.h"
 
 namespace metrix::cuda {
 

@@ -1,13 +1,41 @@
-// What every launch needs: the right device, and an exception when something went wrong.
+// What every op needs on the host: grids and workspace that follow from the shapes alone, so that a captured graph
+// stays right when the data changes; then the right device, the launch, and an exception when something went wrong.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
 namespace metrix::cuda {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// As many threads as there are columns, in whole warps, up to a limit.
+inline int threads_for(int64_t columns, int limit) {
+  return int(std::max<int64_t>(32, std::min<int64_t>(limit, ceil_div(columns, 32) * 32)));
+}
+
+// Hands out pieces of the workspace; without one it only counts.
+class Workspace {
+ public:
+  explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <class U>
+  U* take(int64_t count) {
+    U* const piece = base_ == nullptr ? nullptr : reinterpret_cast<U*>(base_ + used_);
+    used_ += ceil_div(count * int64_t(sizeof(U)), 256) * 256;
+    return piece;
+  }
+
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
 
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess)

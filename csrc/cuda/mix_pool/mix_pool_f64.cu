@@ -1,5 +1,6 @@
-#include "mix_pool.cuh"
-#include "mix_pool_backward.cuh"
+#include "backward.cuh"
+#include "forward.cuh"
+#include "mix_pool.h"
 
 namespace metrix::cuda {
 

@@ -1,9 +1,19 @@
-// Mixes of a tile of examples, which a block takes together. The features of its examples come into shared memory once,
-// a few positions at a time, while the warps work on those that came before; every warp mixes its own rows and columns
-// of the tile.
+// Mixes of a tile of examples, which a block of threads takes together. The features of its examples come into shared
+// memory once, a few positions at a time, while the warps work on those that came before; every warp mixes its own rows
+// and columns of the tile.
+//
+//     shared memory, one stage:  2 positions x (32 rows i + 32 columns j) x 64 channels
+//     stage        at work | on its way | on its way       3 of them; the thread that copies a piece is not the one
+//     that positions    x, x+1  | x+2, x+3   | x+4, x+5         uses it: one barrier a stage
+//
+//                   columns 0-7     8-15     16-23    24-31
+//     rows 0-7        warp 0       warp 1    warp 4   warp 5      a warp has 8 x 8 mixes, a lane 2 channels of each:
+//     rows 8-15       warp 2       warp 3    warp 6   warp 7      64 maxima and, two in a register, 64 ratios
+//     rows 16-23      warp 8       warp 9    warp 12  warp 13
+//     rows 24-31      warp 10      warp 11   warp 14  warp 15
 #pragma once
 
-#include "cuda/common/async_copy.cuh"
+#include "cuda/common/memory.cuh"
 #include "pool_warp.cuh"
 
 namespace metrix::cuda {
@@ -32,10 +42,10 @@ __host__ __device__ constexpr int mix_at(int row, int column) {
          (row >> 3 & 1) << 7 | (column >> 4 & 1) << 8 | (row >> 4 & 1) << 9;
 }
 
-// A tile: every warp takes kSide x kSide examples in the channels of its lanes L.
-template <class L, int kSide>
+// A tile: every warp takes kSide x kSide examples in the channels of its lanes C.
+template <Channels C, int kSide>
 struct Tile {
-  using Lanes = L;
+  using LaneChannels = C;
   static constexpr int kWarpSide = kSide, kWarpMixes = kSide * kSide, kMixes = kTileWarps * kWarpMixes;
   static constexpr int kExamples = row_of(kMixes - 1) + 1;  // firsts, and as many seconds
 };
@@ -56,9 +66,9 @@ __device__ __forceinline__ bool is_tile(const Mixes<T>& mixes, int64_t begin, in
 // What a thread copies of the features of a tile: pieces of 16 bytes, the same ones at every position.
 template <class T, class Tile>
 class TileCopies {
-  using L = typename Tile::Lanes;
-  using E = typename L::Element;
-  using V = typename L::Vector;
+  using C = typename Tile::LaneChannels;
+  using E = typename C::Element;
+  using V = typename C::Vector;
   static constexpr int kRows = 2 * Tile::kExamples;
   static constexpr int kRowPieces = kWarp * sizeof(V) / kPieceBytes;
   static constexpr int kPieces = kRows * kRowPieces / kTileThreads;
@@ -104,8 +114,8 @@ class TileCopies {
 
 // The ratios of the second's weight to the first's of a warp's mixes, in the order of the list, two by two. Returns
 // those mixes, a bit for each, whose first's weight cannot be taken out.
-template <class L, class T, int kMixes>
-__device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename L::Two (&ratio)[kMixes / 2]) {
+template <Channels C, class T, int kMixes>
+__device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename C::Two (&ratio)[kMixes / 2]) {
   T of_lane[kMixes / kWarp];  // of mixes lane and lane + 32
   uint64_t bad = 0;
   METRIX_UNROLL
@@ -116,7 +126,7 @@ __device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename L::Tw
   }
   const auto ratio_of = [&](int mix) { return __shfl_sync(kAllLanes, of_lane[mix / kWarp], mix % kWarp); };
   METRIX_UNROLL
-  for (int mix = 0; mix < kMixes; mix += 2) ratio[mix / 2] = L::two(ratio_of(mix), ratio_of(mix + 1));
+  for (int mix = 0; mix < kMixes; mix += 2) ratio[mix / 2] = C::two(ratio_of(mix), ratio_of(mix + 1));
   return bad;
 }
 
@@ -125,8 +135,8 @@ __device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename L::Tw
 template <class T, class Tile>
 __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
                                               const MixPoolOutput& output, int64_t begin, int channel, int end) {
-  using L = typename Tile::Lanes;
-  using V = typename L::Vector;
+  using C = typename Tile::LaneChannels;
+  using V = typename C::Vector;
   constexpr int kSide = Tile::kWarpSide, kMixes = Tile::kWarpMixes, kExamples = Tile::kExamples;
   __shared__ typename TileCopies<T, Tile>::Stage shared_stages[kStages];
   const int warp = own_warp(), lane = int(threadIdx.x) % kWarp;
@@ -143,13 +153,13 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
   uint64_t left = 0;
   int stage = 0;
 #pragma unroll 1
-  for (; channel < end; channel += LaneChannels<L>::kSlab) {
+  for (; channel < end; channel += OwnChannels<C>::kSlab) {
     // Loaded again for every slab, so that what follows the loop over positions has their registers.
-    typename L::Two ratio[kMixes / 2];
-    left |= load_ratios<L, T, kMixes>(args.mixes.lambda + own, ratio);
+    typename C::Two ratio[kMixes / 2];
+    left |= load_ratios<C, T, kMixes>(args.mixes.lambda + own, ratio);
     V best[kMixes];
     METRIX_UNROLL
-    for (int m = 0; m < kMixes; ++m) best[m] = L::least();
+    for (int m = 0; m < kMixes; ++m) best[m] = C::least();
 #pragma unroll 1
     for (int x = 0; x < positions; x += kPositions) {
       // What this stage needs has come for all threads, and nobody reads the one before any more.
@@ -157,8 +167,8 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
       __syncthreads();
       const int ahead = x + kAhead, free = stage == 0 ? kStages - 1 : stage - 1;
       const bool is_next = ahead >= positions;
-      copies.begin(args, free, is_next ? ahead - positions : ahead,
-                   is_next ? channel + LaneChannels<L>::kSlab : channel, end);
+      copies.begin(args, free, is_next ? ahead - positions : ahead, is_next ? channel + OwnChannels<C>::kSlab : channel,
+                   end);
       const auto& staged = shared_stages[stage].at;
       stage = stage == kStages - 1 ? 0 : stage + 1;
       V second[kSide][kPositions];
@@ -171,25 +181,25 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
         METRIX_UNROLL
         for (int c = 0; c < kSide; ++c) {
           const int m = mix_at(r, c);
-          const V weight = L::one_of(ratio[m / 2], m % 2);
+          const V weight = C::one_of(ratio[m / 2], m % 2);
           METRIX_UNROLL
-          for (int p = 0; p < kPositions; ++p) best[m] = L::larger(best[m], L::mix(weight, second[c][p], first[p]));
+          for (int p = 0; p < kPositions; ++p) best[m] = C::larger(best[m], C::mix(weight, second[c][p], first[p]));
         }
       }
     }
 
-    const LaneChannels<L> channels(args, channel);
+    const OwnChannels<C> channels(args, channel);
     // Lane k has the image of row k, and after the rows those of the columns.
     const int64_t* const examples = as_given(lane % (2 * kSide) < kSide ? args.mixes.first : args.mixes.second);
     const int of_lane = lane % (2 * kSide) < kSide ? mix_at(lane % kSide, 0) : mix_at(0, lane % kSide);
     const int image = int(args.order[examples[own + of_lane]]);
     const auto average_of = [&](int row) {
-      return Averages<T, L>(args, input, __shfl_sync(kAllLanes, image, row), channels);
+      return Averages<T, C>(args, input, __shfl_sync(kAllLanes, image, row), channels);
     };
-    typename L::Element* to = static_cast<typename L::Element*>(output.pooled) + own * args.channels + channels.first;
+    typename C::Element* to = static_cast<typename C::Element*>(output.pooled) + own * args.channels + channels.first;
     METRIX_UNROLL
     for (int quarter = 0; quarter < kMixes; quarter += 16) {
-      Averages<T, L> first[4], second[4];
+      Averages<T, C> first[4], second[4];
       METRIX_UNROLL
       for (int k = 0; k < 4; ++k) {
         first[k] = average_of(row_of(quarter) + k);
@@ -200,11 +210,11 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
         T lambda[4];
         METRIX_UNROLL
         for (int c = 0; c < 4; ++c) lambda[c] = args.mixes.lambda[own + quarter + 4 * r + c];
-        FiniteCheck<L> check;
+        FiniteCheck<C> check;
         METRIX_UNROLL
         for (int c = 0; c < 4; ++c, to += args.channels) {
           const int m = quarter + 4 * r + c;
-          write_pooled<T, L>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
+          write_pooled<T, C>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
           check.add(best[m]);
         }
         if (!__all_sync(kAllLanes, check.is_passed())) left |= uint64_t(0xf) << (quarter + 4 * r);

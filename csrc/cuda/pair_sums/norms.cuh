@@ -1,9 +1,14 @@
-// From the moments M of the pairs to the gradients of what the norms of the mixes are made of: with first = lambda /
-// nu and second = (1 - lambda) / nu,
-//   dk_ij = -M first second      dq_i = -1/2 sum_j M first^2      dq_j = -1/2 sum_i M second^2.
+// Gradients of what the norms of the mixes are made of. nu is the norm of mix ij, and scaling it scales s(a, mix), so
+// all that is needed of the anchors is the moment of a pair, M_ij = sum over a of s d loss / d s = -d loss / d log nu.
+// With first = lambda / nu and second = (1 - lambda) / nu,
+//   d k_ij = -M first second      d q_i = -1/2 sum_j M first^2      d q_j = -1/2 sum_i M second^2
+// for k_ij = <x_i, x_j> and q = |x|^2. In the order of their launches:
+//   pair_moments    M, where backward.cuh could not add it up: anchors of several groups use a row i
+//   norm_gradients  d k in place of M, and the sums of a block's columns and rows
+//   add_parts       the blocks' sums, in order; and the strips of columns of backward.cuh
 #pragma once
 
-#include "mix.cuh"
+#include "forward.cuh"
 
 namespace metrix::cuda {
 
@@ -13,12 +18,67 @@ constexpr int kNormThreads = 32;
 constexpr int kNormThreads = 256;
 #endif
 
+// Blocks on a multiprocessor: 65,536 registers / (5 * 128 threads) = 102 for a thread.
+constexpr int kMomentBlocks = 5;
+
+// The moments of a row of pairs where anchors of several groups use it (neg-neg, masks): block x owns the first i,
+// block y some columns j, and all anchors that have i among their firsts pass by.
+template <class T, RhoGradient<T> Gradient>
+__global__ void __launch_bounds__(kPairThreads, kMomentBlocks)
+    pair_moments(const PairSumsArgs<T> args, const DeviceRho<T> rho, const PairSumsGradient<T> gradient,
+                 T* moments) {  // [n, n]
+  __shared__ AnchorFactors<T> factors[kWarp];
+  __shared__ T similarity[kWarp];
+  __shared__ int anchors[kWarp];
+  __shared__ int count;
+  const PairSet set = describe(args.pairs);
+  const int64_t n = args.examples;
+  const int i = int(blockIdx.x);
+  const int64_t j = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
+  const bool is_column = j < n && (!set.unordered || i < j);
+  Mix<T> m{};
+  if (is_column)
+    m = mix(args, Gradient::kSides, load_pair(args, i * n + j),
+            args.renormalize ? args.sqnorm[i * args.sqnorm_stride] : T(0),
+            args.renormalize ? args.sqnorm[j * args.sqnorm_stride] : T(0));
+  T moment = T(0);
+  for (int64_t from = 0; from < args.anchors; from += kWarp) {
+    __syncthreads();
+    if (threadIdx.x < kWarp) {
+      const int64_t anchor = from + threadIdx.x;
+      const bool uses = anchor < args.anchors && args.self[anchor] != i &&
+                        Candidates<T>(args, anchor, set.first_positive).contains(i);
+      const unsigned votes = __ballot_sync(kAllLanes, uses);
+      if (uses) {
+        const int at = votes_before(votes);
+        anchors[at] = int(anchor);
+        similarity[at] = args.similarity[anchor * n + i];
+        factors[at] = Gradient::of_anchor(args.rho, gradient, anchor);
+      }
+      if (threadIdx.x == 0) count = __popc(votes);
+    }
+    __syncthreads();
+    if (!is_column) continue;
+    for (int p = 0; p < count; ++p) {
+      const int64_t anchor = anchors[p];
+      if (args.self[anchor] == j || !Candidates<T>(args, anchor, set.second_positive).contains(int(j))) continue;
+      const T s = mixed_similarity(m.first, m.second, similarity[p], args.similarity[anchor * n + j]);
+      moment += Gradient::template of_term<true, 0>(rho, s, m.weight, factors[p]) * s;
+    }
+  }
+  if (j < n) moments[i * n + j] = moment;
+}
+
 // Block x owns some columns, block y some rows. The moments lie where the gradient goes; the sums over the block's
-// columns go to row_sums [blocks x, rows] and those over its rows to column_sums [blocks y, columns].
+// columns go to row_sums, and those over its rows to column_sums.
 template <class T>
 __global__ void __launch_bounds__(kNormThreads)
-    norm_gradients(const PairSumsArgs<T> args, const T* __restrict__ row_sqnorm, int64_t row_stride, T* gram,
-                   T* row_sums, T* column_sums) {
+    norm_gradients(const PairSumsArgs<T> args,
+                   const T* __restrict__ row_sqnorm,  // [rows] of the firsts: examples, or anchors
+                   int64_t row_stride,
+                   T* gram,           // [rows, n] M, then d k
+                   T* row_sums,       // [blocks x, rows]
+                   T* column_sums) {  // [blocks y, n]
   __shared__ T warp_sums_of_rows[kWarp][kNormThreads / kWarp];
   const int64_t n = args.examples;
   const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -59,7 +119,7 @@ __global__ void __launch_bounds__(kNormThreads)
 // A sum over the first dimension of [parts, size], in order: elements [begin, begin + size) of what it is added to.
 template <class T>
 struct Parts {
-  const T* values;
+  const T* values;  // [parts, size]
   int64_t parts, size, begin;
 
   __device__ __forceinline__ T sum(int64_t k) const {
@@ -73,7 +133,7 @@ struct Parts {
 // Two such sums, one of which may be nothing, into [size] that lie so far apart; onto them if they are a diagonal.
 template <class T>
 struct Addition {
-  T* to;
+  T* to;  // [size]
   int64_t size, stride;
   Parts<T> first, second;
 

@@ -1,11 +1,10 @@
-// Launches the forward kernels: rows.cuh for one term per anchor and example, pairs.cuh for the sets within the
-// examples.
+// Launches the forward kernels: per_example.cuh for one term per anchor and example, forward.cuh for the sets within
+// the examples.
+#include "cuda/rho/families.cuh"
+#include "forward.cuh"
 #include "pair_sums.h"
-#include "groups.cuh"
-#include "cuda/common/launch.h"
-#include "pairs.cuh"
-#include "cuda/common/plan.h"
-#include "rows.cuh"
+#include "per_example.cuh"
+#include "plan.h"
 
 namespace metrix::cuda {
 namespace {
@@ -17,8 +16,8 @@ template <class T>
 struct Plan {
   unsigned blocks, strips;
   int threads;
-  Groups groups{};
-  Cell<T>* partial = nullptr;
+  ClassGroups groups{};
+  PartialSum<T>* partial = nullptr;
   int64_t workspace = 0;
 
   Plan(const PairSumsArgs<T>& args, void* base) {
@@ -29,44 +28,39 @@ struct Plan {
     Workspace space(base);
     if (is_within_examples(args.pairs)) {
       groups = groups_of(args, space);
-      if (strips > 1) partial = space.take<Cell<T>>(2 * args.anchors * strips);
+      if (strips > 1) partial = space.take<PartialSum<T>>(2 * args.anchors * strips);
     }
     workspace = space.used();
   }
 };
 
-template <class T, class Sums>
+template <class T, RhoSum<T> Sum>
 void launch_pairs(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, const Plan<T>& plan, void* stream) {
-  launch("pair_sums", sum_pairs<T, Sums>, dim3(plan.blocks, plan.strips), plan.threads, stream, args,
-         Scales<T>(args.rho), plan.groups, plan.partial, output);
+  launch("pair_sums", sum_pairs<T, Sum>, dim3(plan.blocks, plan.strips), plan.threads, stream, args,
+         DeviceRho<T>(args.rho), plan.groups, plan.partial, output);
   if (plan.partial != nullptr)
-    launch("pair_sums, merge", merge_sums<T, Sums>, dim3(unsigned(ceil_div(2 * args.anchors, kPairThreads))),
+    launch("pair_sums, merge", merge_sums<T, Sum>, dim3(unsigned(ceil_div(2 * args.anchors, kPairThreads))),
            kPairThreads, stream, args.anchors, int64_t(plan.strips), plan.partial, args.rho, output);
 }
 
-template <class T, int kAnchors, template <class, int, Sides> class SumsOf>
+template <class T, int kAnchors, RhoFamily<T> Family>
 void launch_set(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, const Plan<T>& plan, void* stream) {
-  switch (describe(args.pairs).sides) {
-    case Sides::kBoth:
-      return launch_pairs<T, SumsOf<T, kAnchors, Sides::kBoth>>(args, output, plan, stream);
-    case Sides::kPositive:
-      return launch_pairs<T, SumsOf<T, kAnchors, Sides::kPositive>>(args, output, plan, stream);
-    case Sides::kNegative:
-      return launch_pairs<T, SumsOf<T, kAnchors, Sides::kNegative>>(args, output, plan, stream);
-  }
+  with_sides(describe(args.pairs).sides, [&](auto sides) {
+    launch_pairs<T, typename Family::template Sum<T, kAnchors, sides.value>>(args, output, plan, stream);
+  });
 }
 
-template <class T, template <class, int, Sides> class SumsOf>
+template <class T, RhoFamily<T> Family>
 void forward(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, void* workspace, void* stream) {
   if (!is_within_examples(args.pairs)) {
-    launch("pair_sums, rows", sum_rows<T, SumsOf>, dim3(unsigned(args.anchors)),
-           threads_for(args.examples, kRowThreads), stream, args, Scales<T>(args.rho), output);
+    launch("pair_sums, rows", sum_examples<T, Family>, dim3(unsigned(args.anchors)),
+           threads_for(args.examples, kExampleThreads), stream, args, DeviceRho<T>(args.rho), output);
     return;
   }
   const Plan<T> plan(args, workspace);
-  if (args.mask != nullptr) return launch_set<T, 1, SumsOf>(args, output, plan, stream);
+  if (args.mask != nullptr) return launch_set<T, 1, Family>(args, output, plan, stream);
   group(args, plan.groups, stream);
-  launch_set<T, kAnchorsPerBlock<T>, SumsOf>(args, output, plan, stream);
+  launch_set<T, kAnchorsPerBlock<T>, Family>(args, output, plan, stream);
 }
 
 }  // namespace
@@ -82,10 +76,7 @@ void pair_sums(const PairSumsArgs<T>& args, const PairSumsOutput<T>& output, voi
   check_sizes(args);
   if (args.anchors == 0) return;
   const DeviceGuard guard(device);
-  if (args.rho.exponential)
-    forward<T, ExponentialSums>(args, output, workspace, stream);
-  else
-    forward<T, LinearSums>(args, output, workspace, stream);
+  with_family(args.rho, [&](auto family) { forward<T, decltype(family)>(args, output, workspace, stream); });
 }
 
 // float, or what the file that includes this one says.

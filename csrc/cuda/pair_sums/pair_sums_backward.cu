@@ -1,12 +1,11 @@
-// Launches the backward kernels: the gradients of the similarities (rows.cuh, pair_gradients.cuh), and if mixes are
+// Launches the backward kernels: the gradients of the similarities (per_example.cuh, backward.cuh), and if mixes are
 // renormalised those of the norms (norms.cuh).
-#include "pair_sums.h"
-#include "groups.cuh"
-#include "cuda/common/launch.h"
+#include "backward.cuh"
+#include "cuda/rho/families.cuh"
 #include "norms.cuh"
-#include "pair_gradients.cuh"
-#include "cuda/common/plan.h"
-#include "rows.cuh"
+#include "pair_sums.h"
+#include "per_example.cuh"
+#include "plan.h"
 
 namespace metrix::cuda {
 namespace {
@@ -21,13 +20,16 @@ constexpr int64_t kNormRowBlocks = 64;
 
 template <class T>
 struct Plan {
-  bool within, norms;
+  bool within;  // the pairs are of two examples
+  bool norms;   // have gradients
   // Groups own the moments of their firsts; where they share firsts, pair_moments walks the pairs a second time.
   bool owns_moments;
   unsigned blocks, strips, norm_columns, norm_rows;
   int threads, norm_threads;
-  Groups groups{};
-  T *strip_gradients = nullptr, *row_sums = nullptr, *column_sums = nullptr;
+  ClassGroups groups{};
+  T* strip_gradients = nullptr;  // [strips, m, n]
+  T* row_sums = nullptr;         // [norm_columns, rows]
+  T* column_sums = nullptr;      // [norm_rows, n]
   int64_t workspace = 0;
 
   Plan(const PairSumsArgs<T>& args, void* base) {
@@ -61,51 +63,59 @@ unsigned blocks_over(int64_t elements) {
   return unsigned(std::max<int64_t>(1, std::min<int64_t>(ceil_div(elements, kNormThreads), 4096)));
 }
 
-template <class T, int kAnchors, class Slope>
+template <class T, int kAnchors, RhoGradient<T> Gradient>
 void launch_pairs(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
   if (args.anchors > 0)
-    launch("pair_sums_backward", pair_gradients<T, kAnchors, Slope>, dim3(plan.blocks, plan.strips), plan.threads,
-           stream, args, Scales<T>(args.rho), gradient, plan.groups,
+    launch("pair_sums_backward", pair_gradients<T, kAnchors, Gradient>, dim3(plan.blocks, plan.strips), plan.threads,
+           stream, args, DeviceRho<T>(args.rho), gradient, plan.groups,
            plan.strips > 1 ? plan.strip_gradients : gradient.similarity, plan.owns_moments ? gradient.gram : nullptr);
   if (plan.norms && !plan.owns_moments && args.examples > 0) {
     const int threads = threads_for(args.examples, kPairThreads);
-    launch("pair_sums_backward, moments", pair_moments<T, Slope>,
+    launch("pair_sums_backward, moments", pair_moments<T, Gradient>,
            dim3(unsigned(args.examples), unsigned(ceil_div(args.examples, threads))), threads, stream, args,
-           Scales<T>(args.rho), gradient, gradient.gram);
+           DeviceRho<T>(args.rho), gradient, gradient.gram);
   }
 }
 
-template <class T, int kAnchors, template <class, Sides> class SlopeOf>
+template <class T, int kAnchors, RhoFamily<T> Family>
 void launch_set(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
-  switch (describe(args.pairs).sides) {
-    case Sides::kBoth:
-      return launch_pairs<T, kAnchors, SlopeOf<T, Sides::kBoth>>(args, gradient, plan, stream);
-    case Sides::kPositive:
-      return launch_pairs<T, kAnchors, SlopeOf<T, Sides::kPositive>>(args, gradient, plan, stream);
-    case Sides::kNegative:
-      return launch_pairs<T, kAnchors, SlopeOf<T, Sides::kNegative>>(args, gradient, plan, stream);
-  }
+  with_sides(describe(args.pairs).sides, [&](auto sides) {
+    launch_pairs<T, kAnchors, typename Family::template Gradient<T, sides.value>>(args, gradient, plan, stream);
+  });
 }
 
-template <class T, template <class, Sides> class SlopeOf>
-void backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
+// Gradients of the similarities, and the moments.
+template <class T, RhoFamily<T> Family>
+void launch_similarities(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan,
+                         void* stream) {
   const int64_t m = args.anchors, n = args.examples;
   if (!plan.within) {
+    using Gradient = typename Family::template Gradient<T, Sides::kBoth>;
     if (m > 0)
-      launch("pair_sums_backward, rows", row_gradients<T, SlopeOf<T, Sides::kBoth>>, dim3(unsigned(m)),
-             threads_for(n, kRowThreads), stream, args, Scales<T>(args.rho), gradient,
+      launch("pair_sums_backward, rows", example_gradients<T, Gradient>, dim3(unsigned(m)),
+             threads_for(n, kExampleThreads), stream, args, DeviceRho<T>(args.rho), gradient,
              plan.norms ? gradient.gram : nullptr);
   } else if (args.mask != nullptr) {
-    launch_set<T, 1, SlopeOf>(args, gradient, plan, stream);
+    launch_set<T, 1, Family>(args, gradient, plan, stream);
   } else {
     group(args, plan.groups, stream);
     if (plan.owns_moments) clear(gradient.gram + args.first_row * n, args.rows * n, stream);
-    launch_set<T, kAnchorsPerBlock<T>, SlopeOf>(args, gradient, plan, stream);
+    launch_set<T, kAnchorsPerBlock<T>, Family>(args, gradient, plan, stream);
   }
+}
+
+template <class T>
+void launch_norms(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
   if (plan.norms)
     launch("pair_sums_backward, norms", norm_gradients<T>, dim3(plan.norm_columns, plan.norm_rows), plan.norm_threads,
            stream, args, plan.within ? args.sqnorm : args.self_sqnorm,
            plan.within ? args.sqnorm_stride : args.self_stride, gradient.gram, plan.row_sums, plan.column_sums);
+}
+
+// Adds up what blocks have apart: the strips' gradients of similarities, and the gradients of squared norms.
+template <class T>
+void launch_parts(const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient, const Plan<T>& plan, void* stream) {
+  const int64_t m = args.anchors, n = args.examples;
   Addition<T> strips{}, sqnorm{}, self_sqnorm{};
   if (plan.strip_gradients != nullptr)
     strips = {gradient.similarity, m * n, 1, {plan.strip_gradients, plan.strips, m * n, 0}, {}};
@@ -134,10 +144,9 @@ void pair_sums_backward(const PairSumsArgs<T>& args, const PairSumsGradient<T>& 
   check_sizes(args);
   const DeviceGuard guard(device);
   const Plan<T> plan(args, workspace);
-  if (args.rho.exponential)
-    backward<T, ExponentialSlope>(args, gradient, plan, stream);
-  else
-    backward<T, LinearSlope>(args, gradient, plan, stream);
+  with_family(args.rho, [&](auto family) { launch_similarities<T, decltype(family)>(args, gradient, plan, stream); });
+  launch_norms(args, gradient, plan, stream);
+  launch_parts(args, gradient, plan, stream);
 }
 
 // float, or what the file that includes this one says.

@@ -76,7 +76,7 @@ inline int current;
 inline int votes;
 inline bool reversed = false;
 inline long launches = 0;
-inline long copied_bytes = 0;  // by copies that go on while threads work
+inline long copied_bytes = 0;   // by copies that go on while threads work
 inline unsigned long progress;  // changes whenever a barrier opens or a fiber ends
 inline const std::function<void()>* body;
 

@@ -7,6 +7,7 @@
 #include "gram.h"
 #include "mean_loss.h"
 #include "mix_pool.h"
+#include "pair_lambda.h"
 #include "pair_sums.h"
 #include "unit_rows.h"
 

@@ -1,19 +1,31 @@
 // anchor_sums, backward: the gradient of the mixes by warps that own 4 of them, that of the anchors by blocks that own
-// 4 of those. Both take the similarities and slopes of 32 terms at a time, one a lane, and add the rows of the other
-// side to their own, which they keep in registers, a slice of the elements at a time.
+// 4 of those. Nothing of forward is kept but its sums:
+//
+//   prepare_anchors    what the terms of an anchor share: its sum, the gradient from above   rho/exponential.cuh
+//   mixed_gradients    a warp, 4 mixes q; for every 8 anchors a of the classes of their examples:
+//     index, load, product    s = <z_q, x_a> / |z_q| of 32 terms, one a lane        class_groups.cuh,
+//     inner_products.cuh exponent     ds = d loss / d s, in each lane rho/exponential.cuh, of_term() accumulate   d z_q
+//     += ds x_a, and along_q += ds s                             add_rows() merge        (d z_q - along_q z_q / |z_q|)
+//     / |z_q|, rounded to the elements of z
+//   anchor_gradients   a block, 4 anchors a; for every 8 mixes q of a warp that some of them use:
+//     the same, and d x_a += ds / |z_q| z_q
+//     merge        warps through shared memory, splits of the mixes in add_splits
+//
+//     lane l holds elements [4 l, 4 l + 4), [4 l + 128, ...), [4 l + 256, ...), [4 l + 384, ...) of each of its 4 rows:
+//     slice 0 |0000|1111|...|31..|0000|1111|...|31..| ... 512 floats |  slice 1 (blockIdx.y)  | ...
 #pragma once
 
-#include "anchor_groups.cuh"
-#include "anchor_plan.h"
-#include "cuda/common/launch.h"
-#include "cuda/sums/slopes.cuh"
+#include "class_groups.cuh"
+#include "cuda/rho/families.cuh"
+#include "inner_products.cuh"
 
 namespace metrix::cuda {
 
 constexpr int kOwnMixes = 4, kOwnAnchors = 4;
 constexpr int kOtherMixes = kWarp / kOwnAnchors, kOtherAnchors = kWarp / kOwnMixes;
 
-// Elements of a row that a warp has in registers at once: 512 floats or 128 doubles.
+// Elements of a row that a warp has in registers at once: 512 floats or 128 doubles. Of 4 rows they are 64 registers of
+// a lane, the rows that are added 16, and the products of the next 32 terms reuse what is left.
 template <class T>
 constexpr int kRuns = sizeof(T) == 4 ? 4 : 2;
 
@@ -57,23 +69,28 @@ __device__ __forceinline__ void add_rows(T (&own)[kOwn][kRuns<T>][kRun<T>], cons
   }
 }
 
+template <class Family, class T>
+using GradientOf = typename Family::template Gradient<T, Sides::kBoth>;
+
+// d loss / d s of a term.
 template <class T>
-__device__ __forceinline__ T slope(const AnchorSumsArgs<T>& args, const Scales<T>& rho, const AnchorTerm<T>& term, T s,
-                                   const AnchorTerms<T>& of_anchor) {
-  return args.rho.exponential
-             ? ExponentialSlope<T, Sides::kBoth>::template of_term<true, 0>(rho, s, term.weight, of_anchor)
-             : LinearSlope<T, Sides::kBoth>::template of_term<true, 0>(rho, s, term.weight, of_anchor);
+__device__ __forceinline__ T similarity_gradient(const AnchorSumsArgs<T>& args, const DeviceRho<T>& rho,
+                                                 const AnchorTerm<T>& term, T s, const AnchorFactors<T>& factors) {
+  return in_family(args.rho.exponential, [&](auto family) {
+    return GradientOf<decltype(family), T>::template of_term<true, 0>(rho, s, term.weight, factors);
+  });
 }
 
 constexpr int kTermThreads = 128;
 
 template <class T>
 __global__ void __launch_bounds__(kTermThreads)
-    prepare_anchors(int64_t anchors, const Rho rho, const PairSumsGradient<T> sums, AnchorTerms<T>* terms) {
+    prepare_anchors(int64_t anchors, const Rho rho, const PairSumsGradient<T> sums,
+                    AnchorFactors<T>* factors) {  // [m]
   const int64_t anchor = int64_t(blockIdx.x) * kTermThreads + threadIdx.x;
   if (anchor >= anchors) return;
-  terms[anchor] = rho.exponential ? ExponentialSlope<T, Sides::kBoth>::of_anchor(rho, sums, anchor)
-                                  : LinearSlope<T, Sides::kBoth>::of_anchor(rho, sums, anchor);
+  factors[anchor] = in_family(
+      rho.exponential, [&](auto family) { return GradientOf<decltype(family), T>::of_anchor(rho, sums, anchor); });
 }
 
 // ---- the gradient of the mixes --------------------------------------------------------------------------------
@@ -101,8 +118,9 @@ struct AnchorRange {
 // blockIdx.y is the slice.
 template <class T, class E>
 __global__ void __launch_bounds__(kAnchorWarps* kWarp)
-    mixed_gradients(const AnchorSumsArgs<T> args, const Scales<T> rho, bool aligned,
-                    const AnchorTerms<T>* __restrict__ terms, const AnchorSumsGradient<T> gradient) {
+    mixed_gradients(const AnchorSumsArgs<T> args, const DeviceRho<T> rho, bool aligned,
+                    const AnchorFactors<T>* __restrict__ factors,  // [m]
+                    const AnchorSumsGradient<T> gradient) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
   const int64_t first_mix = (int64_t(blockIdx.x) * kAnchorWarps + warp) * kOwnMixes;
   if (first_mix >= args.mixes.count) return;
@@ -124,7 +142,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
       if (__ballot_sync(kAllLanes, term.is_used) == 0) continue;
       const LaneRows<T> anchors{args.anchors, args.size, anchor};
       const T s = inverse * inner_product<kOtherAnchors>(mixes, anchors, aligned);
-      const T ds = term.is_used ? slope(args, rho, term, s, terms[anchor]) : T(0);
+      const T ds = term.is_used ? similarity_gradient(args, rho, term, s, factors[anchor]) : T(0);
       if (term.is_used) along += ds * s;
       add_rows<kOtherAnchors, 1>(sum, anchors, ds, int64_t(blockIdx.y), aligned);
     }
@@ -158,9 +176,11 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
 // blockIdx.y is the slice and the split; without partial there is one split, which adds to the gradient itself.
 template <class T, class E>
 __global__ void __launch_bounds__(kAnchorWarps* kWarp)
-    anchor_gradients(const AnchorSumsArgs<T> args, const Scales<T> rho, bool aligned, int64_t splits,
-                     const AnchorTerms<T>* __restrict__ terms, T* partial, T* anchor_gradient) {
-  __shared__ T warp_sums[kAnchorWarps][kOwnAnchors][kSlice<T>];
+    anchor_gradients(const AnchorSumsArgs<T> args, const DeviceRho<T> rho, bool aligned, int64_t splits,
+                     const AnchorFactors<T>* __restrict__ factors,  // [m]
+                     T* partial,                                    // [splits, m, d] or null
+                     T* anchor_gradient) {                          // [m, d]
+  __shared__ T of_warps[kAnchorWarps][kOwnAnchors][kSlice<T>];
   AnchorGroup<kOwnAnchors> group;
   if (!group.load(args)) return;
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
@@ -175,7 +195,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     const LaneRows<E> mixes{static_cast<const E*>(args.mixed), args.size, mix};
     const T inverse = mix < 0 ? T(0) : inverse_norm(args, mix);
     const T s = inverse * inner_product<kOwnAnchors>(mixes, anchors, aligned);
-    const T ds = term.is_used ? inverse * slope(args, rho, term, s, terms[group.anchor]) : T(0);
+    const T ds = term.is_used ? inverse * similarity_gradient(args, rho, term, s, factors[group.anchor]) : T(0);
     add_rows<1, kOwnAnchors>(sum, mixes, ds, slice, aligned);
   }
   METRIX_UNROLL
@@ -183,7 +203,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     METRIX_UNROLL
     for (int r = 0; r < kRuns<T>; ++r) {
       METRIX_UNROLL
-      for (int e = 0; e < kRun<T>; ++e) warp_sums[warp][a][(r * kWarp + lane) * kRun<T> + e] = sum[a][r][e];
+      for (int e = 0; e < kRun<T>; ++e) of_warps[warp][a][(r * kWarp + lane) * kRun<T> + e] = sum[a][r][e];
     }
   }
   __syncthreads();
@@ -194,7 +214,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     for (int k = int(threadIdx.x); k < kSlice<T> && slice * kSlice<T> + k < args.size; k += kAnchorWarps * kWarp) {
       T total = T(0);
       METRIX_UNROLL
-      for (int w = 0; w < kAnchorWarps; ++w) total += warp_sums[w][a][k];
+      for (int w = 0; w < kAnchorWarps; ++w) total += of_warps[w][a][k];
       const int64_t at = anchor * args.size + slice * kSlice<T> + k;
       if (partial == nullptr)
         anchor_gradient[at] += total;
@@ -206,8 +226,9 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
 
 // Adds the splits in order.
 template <class T>
-__global__ void __launch_bounds__(kTermThreads)
-    add_splits(int64_t elements, int64_t splits, const T* __restrict__ partial, T* anchor_gradient) {
+__global__ void __launch_bounds__(kTermThreads) add_splits(int64_t elements, int64_t splits,
+                                                           const T* __restrict__ partial,  // [splits, m, d]
+                                                           T* anchor_gradient) {           // [m, d]
   const int64_t k = int64_t(blockIdx.x) * kTermThreads + threadIdx.x;
   if (k >= elements) return;
   T total = T(0);
@@ -218,15 +239,15 @@ __global__ void __launch_bounds__(kTermThreads)
 template <class T>
 struct AnchorBackwardPlan {
   int64_t splits, slices;
-  AnchorTerms<T>* terms;
-  T* partial = nullptr;
+  AnchorFactors<T>* factors;  // [m]
+  T* partial = nullptr;       // [splits, m, d]
   int64_t workspace;
 
   AnchorBackwardPlan(const AnchorSumsArgs<T>& args, void* base) {
     Workspace space(base);
     splits = anchor_splits(args, kOwnAnchors);
     slices = ceil_div(args.size, kSlice<T>);
-    terms = space.take<AnchorTerms<T>>(args.relations.anchors);
+    factors = space.take<AnchorFactors<T>>(args.relations.anchors);
     if (splits > 1) partial = space.take<T>(splits * args.relations.anchors * args.size);
     workspace = space.used();
   }
@@ -244,24 +265,24 @@ void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradien
   const int64_t m = args.relations.anchors;
   const DeviceGuard guard(device);
   const AnchorBackwardPlan<T> plan(args, workspace);
-  const Scales<T> rho(args.rho);
+  const DeviceRho<T> rho(args.rho);
   const bool aligned = has_aligned_rows(args) && uintptr_t(gradient.mixed) % (kRun<T> * sizeof(T)) == 0;
   if (m > 0) {
     PairSumsGradient<T> sums{};
     sums.sums = gradient.sums;
     sums.grad_sums = gradient.grad_sums;
     launch("anchor_sums_backward, anchors' terms", prepare_anchors<T>, dim3(unsigned(ceil_div(m, kTermThreads))),
-           kTermThreads, stream, m, args.rho, sums, plan.terms);
+           kTermThreads, stream, m, args.rho, sums, plan.factors);
   }
   with_element<T>(args.element, [&](auto element) {
     using E = decltype(element);
     const auto mix_blocks = unsigned(ceil_div(args.mixes.count, kAnchorWarps * kOwnMixes));
     launch("anchor_sums_backward, mixes", mixed_gradients<T, E>, dim3(mix_blocks, unsigned(plan.slices)),
-           kAnchorWarps * kWarp, stream, args, rho, aligned, plan.terms, gradient);
+           kAnchorWarps * kWarp, stream, args, rho, aligned, plan.factors, gradient);
     if (m == 0) return;
     launch("anchor_sums_backward, anchors", anchor_gradients<T, E>,
            dim3(unsigned(anchor_blocks(args, kOwnAnchors)), unsigned(plan.splits * plan.slices)), kAnchorWarps * kWarp,
-           stream, args, rho, aligned, plan.splits, plan.terms, plan.partial, gradient.anchors);
+           stream, args, rho, aligned, plan.splits, plan.factors, plan.partial, gradient.anchors);
   });
   if (plan.partial != nullptr && m > 0)
     launch("anchor_sums_backward, splits", add_splits<T>, dim3(unsigned(ceil_div(m * args.size, kTermThreads))),

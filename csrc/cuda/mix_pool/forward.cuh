@@ -1,5 +1,18 @@
-// mix_pool, forward. Of half maps, where no positions of maxima are asked for, whole tiles of examples go through
-// shared memory (pool_tile.cuh); of all other mixes every warp takes its own (pool_warp.cuh).
+// mix_pool, forward: max over positions x of lambda F_i[c, x] + (1 - lambda) F_j[c, x], for every mix (i, j) of a list.
+//
+//   index       whether 1,024 mixes are a tile of 32 x 32 examples (is_tile), 16 of a warp a grid of 4 x 4 (pool_warp);
+//               the slab of channels that a warp takes, some of them a lane              channels.cuh, OwnChannels
+//   load        lambda -> ratio = (1 - lambda) / lambda: max(l x + (1 - l) y) = l max(x + ratio y)
+//   for every position x:
+//     load        F_i[c, x], F_j[c, x] of the rows and columns of the grid: tiles by asynchronous copies through shared
+//                 memory (pool_tile.cuh), others straight into registers (pool_warp.cuh)
+//     mix         ratio F_j + F_i, one fused multiply-add                                channels.cuh, mix()
+//     accumulate  maximum, and if asked for its position                                 larger(), index_of_larger()
+//   merge       nothing: a lane owns its channels. lambda times the maximum, averages, rounding, store: epilogue.cuh
+//   again       4 mixes at a time with the larger weight taken out, where a ratio is above 1024 or a maximum infinite
+//
+// Of half maps, where no positions of maxima are asked for, many mixes go tile by tile (pool_tiles, and pool_others for
+// what is in no tile); all other lists warp by warp (pool_mixes).
 #pragma once
 
 #include "cuda/common/launch.h"
@@ -21,38 +34,38 @@ struct BlockChannels {
 template <class T, class Tile>
 __global__ void __launch_bounds__(kTileThreads)
     pool_tiles(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
-  using L = typename Tile::Lanes;
+  using C = typename Tile::LaneChannels;
   const int64_t begin = int64_t(blockIdx.x) * Tile::kMixes;
   if (!is_tile(args.mixes, begin, Tile::kMixes)) return;
   const BlockChannels own_channels(args, channels);
   const uint64_t left = pool_tile<T, Tile>(args, input, output, begin, own_channels.from, own_channels.end);
   if (left == 0) return;
   const int64_t own = begin + own_warp() * Tile::kWarpMixes;
-  for (int channel = own_channels.from; channel < own_channels.end; channel += LaneChannels<L>::kSlab)
+  for (int channel = own_channels.from; channel < own_channels.end; channel += OwnChannels<C>::kSlab)
     for (int k = 0; k < Tile::kWarpMixes; k += kSide)
       if (left >> k & 0xf)
-        pool<T, L, false, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
-                                 LaneChannels<L>(args, channel));
+        pool<T, C, false, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
+                                 OwnChannels<C>(args, channel));
 }
 
 // Those mixes that are in no tile. A block takes 16 for each of its warps, in some channels.
-template <class T, class L, class Tile>
+template <class T, Channels C, class Tile>
 __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
     pool_others(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
   const int64_t begin = int64_t(blockIdx.x) * kBlockMixes<T>;
   if (is_tile(args.mixes, begin / Tile::kMixes * Tile::kMixes, Tile::kMixes)) return;
   const int64_t own = begin + own_warp() * kWarpMixes;
   const BlockChannels own_channels(args, channels);
-  for (int channel = own_channels.from; channel < own_channels.end; channel += LaneChannels<L>::kSlab)
-    pool_warp<T, L, false>(args, input, output, own, channel);
+  for (int channel = own_channels.from; channel < own_channels.end; channel += OwnChannels<C>::kSlab)
+    pool_warp<T, C, false>(args, input, output, own, channel);
 }
 
 // A block takes 16 mixes for each of its warps, in a slab of channels.
-template <class T, class L, bool kArgmax>
+template <class T, Channels C, bool kArgmax>
 __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
     pool_mixes(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output) {
   const int64_t own = int64_t(blockIdx.x) * kBlockMixes<T> + own_warp() * kWarpMixes;
-  pool_warp<T, L, kArgmax>(args, input, output, own, int(blockIdx.y) * LaneChannels<L>::kSlab);
+  pool_warp<T, C, kArgmax>(args, input, output, own, int(blockIdx.y) * OwnChannels<C>::kSlab);
 }
 
 // So that 32 bits hold the offset of every position.
@@ -74,44 +87,44 @@ constexpr int64_t kFewBlocks = 512, kManyBlocks = 2048;
 #endif
 
 // So many blocks share all mixes, and as many the channels of these as there is work for, in whole slabs.
-template <class T, class L, class... Parameters>
+template <class T, Channels C, class... Parameters>
 void launch_shares(void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream, const MixPoolArgs<T>& args,
                    const MixPoolInput<T>& input, const MixPoolOutput& output) {
-  const int64_t slabs = ceil_div(args.channels, LaneChannels<L>::kSlab);
+  const int64_t slabs = ceil_div(args.channels, OwnChannels<C>::kSlab);
   const int64_t slabs_of_block = ceil_div(slabs, std::min(slabs, ceil_div(kManyBlocks, blocks)));
   const dim3 grid(unsigned(blocks), unsigned(ceil_div(slabs, slabs_of_block)));
-  launch("mix_pool", kernel, grid, threads, stream, args, input, output, int(slabs_of_block) * LaneChannels<L>::kSlab);
+  launch("mix_pool", kernel, grid, threads, stream, args, input, output, int(slabs_of_block) * OwnChannels<C>::kSlab);
 }
 
 // Whether many mixes of half maps can go tile by tile, in whole slabs of channels.
 template <class E, class Tile, class T>
 bool are_worth_tiles(const MixPoolArgs<T>& args, const MixPoolInput<T>& input) {
-  constexpr int kSlab = LaneChannels<typename Tile::Lanes>::kSlab;
+  constexpr int kSlab = OwnChannels<typename Tile::LaneChannels>::kSlab;
   return are_aligned<E>(args, input, kPieceBytes / sizeof(E)) && args.channels % kSlab == 0 &&
          args.mixes.count / Tile::kMixes * (args.channels / kSlab) >= kFewBlocks;
 }
 
 template <class E, bool kArgmax, class T>
 void launch_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, void* stream) {
-  using Any = typename Lanes<E>::Any;
-  using Wide = typename Lanes<E>::Neighbours;
+  using Any = typename ChannelsOf<E>::Any;
+  using Wide = typename ChannelsOf<E>::Neighbours;
   const int64_t blocks = ceil_div(args.mixes.count, kBlockMixes<T>);
   const auto launch_mixes = [&](auto kernel, int slab) {
     const dim3 grid(unsigned(blocks), unsigned(ceil_div(args.channels, slab)));
     launch("mix_pool", kernel, grid, kPoolWarps<T> * kWarp, stream, args, input, output);
   };
   if (!are_aligned<E>(args, input, Wide::kChannels) || uintptr_t(input.averages) % (Wide::kChannels * sizeof(T)) != 0)
-    return launch_mixes(pool_mixes<T, Any, kArgmax>, LaneChannels<Any>::kSlab);
+    return launch_mixes(pool_mixes<T, Any, kArgmax>, OwnChannels<Any>::kSlab);
   if constexpr (sizeof(E) == 2 && !kArgmax) {
-    using Halves = Tile<Whole<Any>, 8>;
+    using Halves = Tile<AlignedChannels<Any>, 8>;
     if (are_worth_tiles<E, Halves>(args, input)) {
       const int64_t tiles = args.mixes.count / Halves::kMixes;
-      launch_shares<T, Whole<Any>>(pool_tiles<T, Halves>, tiles, kTileThreads, stream, args, input, output);
+      launch_shares<T, AlignedChannels<Any>>(pool_tiles<T, Halves>, tiles, kTileThreads, stream, args, input, output);
       launch_shares<T, Wide>(pool_others<T, Wide, Halves>, blocks, kPoolWarps<T> * kWarp, stream, args, input, output);
       return;
     }
   }
-  launch_mixes(pool_mixes<T, Wide, kArgmax>, LaneChannels<Wide>::kSlab);
+  launch_mixes(pool_mixes<T, Wide, kArgmax>, OwnChannels<Wide>::kSlab);
 }
 
 template <class T>

@@ -1,20 +1,55 @@
-// What a lane of a warp holds of one position of a feature map, and what it does with it.
-//
-// A lane type has kChannels channels of Elements in a Vector, and where their maxima are in an Index; load() may read
-// next elements apart. kAhead positions, without and with an argmax, are in registers at a time: they hide the latency
-// of their loads, as many as there are registers for.
+// What a lane of a warp holds of one position of a feature map, a few channels, and what it does with them: load, mix,
+// maximum, position of the maximum, store. Four types, named C in the kernels:
+//   ScalarChannels    one channel of float or double                       32 channels a warp
+//   PackedChannels    two channels of half or bfloat16, in 4 bytes         64
+//   WideChannels      two of another, side by side, loaded as 8 bytes      64 of float, 128 of a half type
+//   AlignedChannels   another whose numbers and results are aligned, so that they too are loaded and stored as one
 #pragma once
 
+#include <concepts>
 #include <cstring>
 
 #include "cuda/common/elements.cuh"
-#include "cuda/sums/sums.cuh"
+#include "cuda/common/warp.cuh"
+#include "mix_pool.h"
 
 namespace metrix::cuda {
 
+// What they have.
+template <class C>
+concept Channels = requires(typename C::Vector x, typename C::Index index, typename C::Two two, int which, int64_t next,
+                            const typename C::Element* from, typename C::Element* to,
+                            const typename C::Element (&elements)[C::kChannels],
+                            typename C::Element (&numbers)[C::kChannels], int64_t count) {
+  // How many channels: a warp takes 32 times as many, a slab.
+  { C::kChannels } -> std::convertible_to<int>;
+  // Positions that are in registers at a time, without and with an argmax: they hide the latency of their loads, as
+  // many as there are registers for.
+  { C::kAhead[0] + C::kAhead[1] } -> std::convertible_to<int>;
+  // One position; channels that are not side by side are next elements apart.
+  { C::load(from, next) } -> std::same_as<typename C::Vector>;
+  // Minus infinity, where a maximum begins, and the same number in every channel.
+  { C::least() } -> std::same_as<typename C::Vector>;
+  { C::broadcast(0) } -> std::same_as<typename C::Vector>;
+  // ratio * y + x with one rounding.
+  { C::mix(x, x, x) } -> std::same_as<typename C::Vector>;
+  // The maximum; NaN if either is.
+  { C::larger(x, x) } -> std::same_as<typename C::Vector>;
+  // position where x > best, index elsewhere.
+  { C::index_of_larger(index, x, x, which) } -> std::same_as<typename C::Index>;
+  // Two numbers that every lane has in one register where they fit, and one of them for every channel: the ratios.
+  { C::one_of(two, which) } -> std::same_as<typename C::Vector>;
+  // One channel's number and position.
+  C::channel(x, which);
+  { C::position(index, which) } -> std::same_as<int16_t>;
+  // Loads and stores a number for every channel, of which the first count exist.
+  C::load_numbers(from, numbers, count);
+  C::store(to, elements, count);
+};
+
 // One channel.
 template <class E>
-struct Single {
+struct ScalarChannels {
   using Element = E;
   using Vector = E;
   using Index = int;
@@ -66,7 +101,7 @@ struct Single {
 
 // Two channels of a half type, which V packs: the packed instructions mix and compare them at once.
 template <class E, class V>
-struct Packed {
+struct PackedChannels {
   using Element = E;
   using Vector = V;
   using Index = unsigned;
@@ -141,31 +176,31 @@ __device__ __forceinline__ void store_whole(Number* to, const Number (&from)[kCo
   *reinterpret_cast<Bits<sizeof(from)>*>(to) = bits;
 }
 
-// Another lane all of whose channels exist, side by side and aligned.
-template <class L>
-struct Whole : L {
+// Those of another type all of whose channels exist, side by side and aligned.
+template <class C>
+struct AlignedChannels : C {
   template <class Number>
-  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[L::kChannels], int64_t) {
+  __device__ __forceinline__ static void load_numbers(const Number* from, Number (&to)[C::kChannels], int64_t) {
     load_whole(from, to);
   }
   template <class Number>
-  __device__ __forceinline__ static void store(Number* to, const Number (&from)[L::kChannels], int64_t) {
+  __device__ __forceinline__ static void store(Number* to, const Number (&from)[C::kChannels], int64_t) {
     store_whole(to, from);
   }
 };
 
-// Two of another lane side by side, loaded and stored as one, which has to be aligned: 8 bytes.
-template <class L>
-struct Wide {
-  using Element = typename L::Element;
+// Two of another type side by side, loaded and stored as one, which has to be aligned: 8 bytes.
+template <class C>
+struct WideChannels {
+  using Element = typename C::Element;
   struct Vector {
-    typename L::Vector low, high;
+    typename C::Vector low, high;
   };
   struct Index {
-    typename L::Index low, high;
+    typename C::Index low, high;
   };
-  using Two = typename L::Two;
-  static constexpr int kChannels = 2 * L::kChannels;
+  using Two = typename C::Two;
+  static constexpr int kChannels = 2 * C::kChannels;
   static constexpr int kAhead[2] = {2, 1};
   static_assert(sizeof(Vector) == sizeof(uint2));
 
@@ -177,32 +212,32 @@ struct Wide {
   }
   template <class Number>
   __device__ __forceinline__ static Vector broadcast(Number x) {
-    return {L::broadcast(x), L::broadcast(x)};
+    return {C::broadcast(x), C::broadcast(x)};
   }
-  __device__ __forceinline__ static Vector least() { return {L::least(), L::least()}; }
+  __device__ __forceinline__ static Vector least() { return {C::least(), C::least()}; }
   __device__ __forceinline__ static Vector mix(Vector ratio, Vector y, Vector x) {
-    return {L::mix(ratio.low, y.low, x.low), L::mix(ratio.high, y.high, x.high)};
+    return {C::mix(ratio.low, y.low, x.low), C::mix(ratio.high, y.high, x.high)};
   }
   __device__ __forceinline__ static Vector larger(Vector x, Vector y) {
-    return {L::larger(x.low, y.low), L::larger(x.high, y.high)};
+    return {C::larger(x.low, y.low), C::larger(x.high, y.high)};
   }
   __device__ __forceinline__ static Index index_of_larger(Index index, Vector x, Vector best, int position) {
-    return {L::index_of_larger(index.low, x.low, best.low, position),
-            L::index_of_larger(index.high, x.high, best.high, position)};
+    return {C::index_of_larger(index.low, x.low, best.low, position),
+            C::index_of_larger(index.high, x.high, best.high, position)};
   }
   template <class Number>
   __device__ __forceinline__ static Two two(Number low, Number high) {
-    return L::two(low, high);
+    return C::two(low, high);
   }
   __device__ __forceinline__ static Vector one_of(Two two, int which) {
-    return {L::one_of(two, which), L::one_of(two, which)};
+    return {C::one_of(two, which), C::one_of(two, which)};
   }
 
   __device__ __forceinline__ static auto channel(Vector x, int which) {
-    return which < L::kChannels ? L::channel(x.low, which) : L::channel(x.high, which - L::kChannels);
+    return which < C::kChannels ? C::channel(x.low, which) : C::channel(x.high, which - C::kChannels);
   }
   __device__ __forceinline__ static int16_t position(Index index, int which) {
-    return which < L::kChannels ? L::position(index.low, which) : L::position(index.high, which - L::kChannels);
+    return which < C::kChannels ? C::position(index.low, which) : C::position(index.high, which - C::kChannels);
   }
 
   template <class Number>
@@ -215,26 +250,46 @@ struct Wide {
   }
 };
 
-// The lanes of an element type: any channels, and neighbouring ones in whole vectors.
+// The types for an element: for any channels, and for neighbouring ones in whole vectors.
 template <class E>
-struct Lanes {
-  using Any = Single<E>;
-  using Neighbours = Wide<Any>;
+struct ChannelsOf {
+  using Any = ScalarChannels<E>;
+  using Neighbours = WideChannels<Any>;
 };
 template <>
-struct Lanes<double> {
-  using Any = Single<double>;
+struct ChannelsOf<double> {
+  using Any = ScalarChannels<double>;
   using Neighbours = Any;
 };
 template <>
-struct Lanes<__half> {
-  using Any = Packed<__half, __half2>;
-  using Neighbours = Wide<Any>;
+struct ChannelsOf<__half> {
+  using Any = PackedChannels<__half, __half2>;
+  using Neighbours = WideChannels<Any>;
 };
 template <>
-struct Lanes<__nv_bfloat16> {
-  using Any = Packed<__nv_bfloat16, __nv_bfloat162>;
-  using Neighbours = Wide<Any>;
+struct ChannelsOf<__nv_bfloat16> {
+  using Any = PackedChannels<__nv_bfloat16, __nv_bfloat162>;
+  using Neighbours = WideChannels<Any>;
+};
+
+// The channels of a lane in a slab, which a warp takes at once and which begins with one: of those beyond the last it
+// repeats some, and nobody writes them.
+template <Channels C>
+struct OwnChannels {
+  static constexpr int kSlab = kWarp * C::kChannels;
+
+  int64_t first, count;
+  int64_t offset, next;  // in a feature map: of the first, and from there to the second
+
+  template <class T>
+  __device__ __forceinline__ OwnChannels(const MixPoolArgs<T>& args, int from) {
+    first = from + int(threadIdx.x) % kWarp * C::kChannels;
+    count = args.channels - first;
+    const int64_t last = (args.channels - 1) / C::kChannels * C::kChannels;
+    if (first > last) first = last;
+    offset = first * args.channel_stride;
+    next = first + 1 < args.channels ? args.channel_stride : 0;
+  }
 };
 
 }  // namespace metrix::cuda

@@ -1,21 +1,28 @@
-// The sums with one term per anchor and example: the clean ones over P(a) and N(a), and the mixes with the anchor
-// itself. A block takes an anchor. Memory is the limit here: every element is read once.
+// The sums with one term per anchor a and example j: the clean ones over P(a) and N(a), and the mixes of the anchor
+// itself with j (anc-neg, anc-pos). A block takes an anchor, a thread some columns j of its row. Memory is the limit
+// here: every element is read once.
+//
+//   load        s(a, j), whether j is a candidate; for mixes lambda_aj, <x_a, x_j>    load_term, pair.cuh
+//   mix         s = first s(a, a) + second s(a, j), or s(a, j) itself                 pair.cuh, mix()
+//   forward     exponent, accumulate: sum[side] += weight[side] rho(s)                rho/exponential.cuh, add()
+//               merge over the lanes, then over the warps of the block
+//   backward    ds = d loss / d s                                                     rho/exponential.cuh, of_term()
+//               d s(a, j) = second ds;  d s(a, a) = sum over j of first ds, over the block
 #pragma once
 
-#include "mix.cuh"
-#include "cuda/sums/slopes.cuh"
+#include "pair.cuh"
 
 namespace metrix::cuda {
 
 #ifdef METRIX_TINY_BLOCKS
-constexpr int kRowThreads = 32;
+constexpr int kExampleThreads = 32;
 #else
-constexpr int kRowThreads = 256;
+constexpr int kExampleThreads = 256;
 #endif
 
 // The term of one anchor and example.
 template <class T>
-struct RowTerm {
+struct ExampleTerm {
   T s;
   Mix<T> mix;
   bool is_finite;
@@ -23,8 +30,8 @@ struct RowTerm {
 
 // Returns false where the example is no candidate.
 template <class T>
-__device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const PairSet& set, int64_t anchor,
-                                              int column, RowTerm<T>& term) {
+__device__ __forceinline__ bool load_term(const PairSumsArgs<T>& args, const PairSet& set, int64_t anchor, int column,
+                                          ExampleTerm<T>& term) {
   const bool is_self = args.self[anchor] == column;
   const T s = args.similarity[anchor * args.examples + column];
   if (args.pairs == Pairs::kClean) {
@@ -44,55 +51,55 @@ __device__ __forceinline__ bool load_row_term(const PairSumsArgs<T>& args, const
   return true;
 }
 
-template <class T, template <class, int, Sides> class SumsOf>
-__global__ void __launch_bounds__(kRowThreads)
-    sum_rows(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsOutput<T> output) {
-  using Positive = SumsOf<T, 1, Sides::kPositive>;
-  using Negative = SumsOf<T, 1, Sides::kNegative>;
-  __shared__ Cell<T> warp_cells[kRowThreads / kWarp][2];
+template <class T, RhoFamily<T> Family>
+__global__ void __launch_bounds__(kExampleThreads)
+    sum_examples(const PairSumsArgs<T> args, const DeviceRho<T> rho, const PairSumsOutput<T> output) {
+  using Positive = typename Family::template Sum<T, 1, Sides::kPositive>;
+  using Negative = typename Family::template Sum<T, 1, Sides::kNegative>;
+  __shared__ PartialSum<T> of_warps[kExampleThreads / kWarp][2];
   const PairSet set = describe(args.pairs);
   const int64_t anchor = blockIdx.x;
   Positive positive;
   Negative negative;
-  bool is_bad = false;
+  bool is_not_finite = false;
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
-    RowTerm<T> term;
-    if (!load_row_term(args, set, anchor, int(column), term)) continue;
-    is_bad |= !term.is_finite;
+    ExampleTerm<T> term;
+    if (!load_term(args, set, anchor, int(column), term)) continue;
+    is_not_finite |= !term.is_finite;
     const T s[1] = {term.s};
     if (term.mix.weight[0] != T(0)) positive.template add<false>(rho, s, term.mix.weight, 0);
     if (term.mix.weight[1] != T(0)) negative.template add<false>(rho, s, term.mix.weight, 0);
   }
-  const Cell<T> cells[2] = {positive.of_warp(0, 0), negative.of_warp(1, 0)};
+  const PartialSum<T> sums[2] = {positive.over_warp(0, 0), negative.over_warp(1, 0)};
   if (threadIdx.x % kWarp == 0) {
-    warp_cells[threadIdx.x / kWarp][0] = cells[0];
-    warp_cells[threadIdx.x / kWarp][1] = cells[1];
+    of_warps[threadIdx.x / kWarp][0] = sums[0];
+    of_warps[threadIdx.x / kWarp][1] = sums[1];
   }
-  is_bad = __syncthreads_or(is_bad);
+  is_not_finite = __syncthreads_or(is_not_finite);
   if (threadIdx.x < 2) {
-    Cell<T> cell = Positive::nothing();
-    for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp)
-      cell = Positive::merge(cell, warp_cells[warp][threadIdx.x]);
-    if (is_bad) cell = {T(0), kNaN<T>};
-    write_sum<Positive>(cell, anchor, int(threadIdx.x), args.rho, output);
+    PartialSum<T> sum = Positive::empty();
+    for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp) sum = Positive::merge(sum, of_warps[warp][threadIdx.x]);
+    if (is_not_finite) sum = {T(0), kNaN<T>};
+    write_sum<Positive>(sum, anchor, int(threadIdx.x), args.rho, output);
   }
 }
 
 // Gradients of the anchor's row and of its own similarity. The moments ds * s, from which those of the norms follow,
 // go where the gradient of the inner products will be.
-template <class T, class Slope>
-__global__ void __launch_bounds__(kRowThreads)
-    row_gradients(const PairSumsArgs<T> args, const Scales<T> rho, const PairSumsGradient<T> gradient, T* moments) {
-  __shared__ T warp_own[kRowThreads / kWarp];
+template <class T, RhoGradient<T> Gradient>
+__global__ void __launch_bounds__(kExampleThreads)
+    example_gradients(const PairSumsArgs<T> args, const DeviceRho<T> rho, const PairSumsGradient<T> gradient,
+                      T* moments) {  // [m, n] or null
+  __shared__ T warp_own[kExampleThreads / kWarp];
   const PairSet set = describe(args.pairs);
   const int64_t anchor = blockIdx.x;
-  const AnchorTerms<T> terms = Slope::of_anchor(args.rho, gradient, anchor);
+  const AnchorFactors<T> factors = Gradient::of_anchor(args.rho, gradient, anchor);
   T own = T(0);
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
-    RowTerm<T> term;
+    ExampleTerm<T> term;
     T ds = T(0), moment = T(0), second = T(0);
-    if (load_row_term(args, set, anchor, int(column), term)) {
-      ds = Slope::template of_term<true, 0>(rho, term.s, term.mix.weight, terms);
+    if (load_term(args, set, anchor, int(column), term)) {
+      ds = Gradient::template of_term<true, 0>(rho, term.s, term.mix.weight, factors);
       moment = ds * term.s;
       second = ds * term.mix.second;
       own += ds * term.mix.first;

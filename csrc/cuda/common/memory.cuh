@@ -1,5 +1,6 @@
-// Copies from global to shared memory that go on while the thread works: __pipeline_commit() and
-// __pipeline_wait_prior() of CUDA wait for them.
+// Addresses as the kernels of mix_pool need them: copies from global to shared memory that go on while the thread works
+// (__pipeline_commit() and __pipeline_wait_prior() of CUDA wait for them), and addresses that the compiler leaves
+// alone.
 #pragma once
 
 #include <cuda_pipeline.h>
@@ -37,5 +38,15 @@ class SharedAddress {
   char* address_;
 #endif
 };
+
+// The same address, of which the compiler forgets how it came about. Otherwise it computes every address of an inner
+// loop from the beginning of the matrix, with six instructions instead of one.
+template <class E>
+__device__ __forceinline__ const E* as_given(const E* address) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+l"(address));
+#endif
+  return address;
+}
 
 }  // namespace metrix::cuda

@@ -1,11 +1,17 @@
-// mix_pool, backward. A block takes an example and a tile of channels and walks the uses of the example in their order;
-// a thread owns a channel and adds up its gradient by position in shared memory.
+// mix_pool, backward: the gradient of each feature map, from where the maxima were. A block of threads takes an example
+// and some channels, a thread one of these; the sums by position lie in shared memory, where a thread has a column.
+//
+//   index       the uses of the example in mixes, in their order                              Mixes::uses
+//   for every 64 positions, for every 4 uses of the example:
+//     load        d pooled[p, c] and argmax[p, c], 4 of them before the first is needed
+//     mix         lambda or 1 - lambda times d pooled, as the example is the first or the second
+//     accumulate  sum[argmax] += term, in shared memory: no other thread has this column
+//   merge       nothing: a block owns its image. Sums are added to d features, their total to d averages
 #pragma once
 
-#include "mix_pool.h"
 #include "cuda/common/elements.cuh"
 #include "cuda/common/launch.h"
-#include "cuda/common/plan.h"
+#include "mix_pool.h"
 
 namespace metrix::cuda {
 

@@ -1,23 +1,16 @@
-// How a call is cut into blocks, and where its partial results lie. All of it follows from the shapes alone, so that
-// a captured graph stays right when the data changes.
+// How a call of pair_sums is cut into blocks.
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <limits>
 #include <stdexcept>
 
+#include "cuda/common/launch.h"
 #include "pair_sums.h"
 
 namespace metrix::cuda {
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// As many threads as there are columns, in whole warps, up to a limit.
-inline int threads_for(int64_t columns, int limit) {
-  return int(std::max<int64_t>(32, std::min<int64_t>(limit, ceil_div(columns, 32) * 32)));
-}
-
+// The sets of pairs (i, j) of two examples; in the others each anchor and example is one term (per_example.cuh).
 inline bool is_within_examples(Pairs pairs) {
   return pairs == Pairs::kPosNeg || pairs == Pairs::kPosPos || pairs == Pairs::kNegNeg;
 }
@@ -29,25 +22,6 @@ void check_sizes(const PairSumsArgs<T>& args) {
   if (args.anchors > kMost || args.examples > kMost)
     throw std::invalid_argument("metrix_ext, CUDA: anchors and examples must each be fewer than 2^31 - 1024");
 }
-
-// Hands out pieces of the workspace; without one it only counts.
-class Workspace {
- public:
-  explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <class U>
-  U* take(int64_t count) {
-    U* const piece = base_ == nullptr ? nullptr : reinterpret_cast<U*>(base_ + used_);
-    used_ += ceil_div(count * int64_t(sizeof(U)), 256) * 256;
-    return piece;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
 
 // Blocks over the places of the anchors: enough for one per full block of anchors, and for few anchors one for each
 // of them, as they may be all of different classes.
