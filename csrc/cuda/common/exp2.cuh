@@ -2,6 +2,8 @@
 // and by a polynomial the FMA units. The kernels are bound by the first, so a share of the terms goes to the second.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "math.h"
 
 // Of the 16 exponentials of eight anchors, how many are polynomials (docs/cuda.md predicts the best number).

@@ -1,6 +1,8 @@
 // The 32 threads of a warp (its lanes): numbers that kernels share, and sums over lanes by exchange of registers.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include "math.h"
 
 namespace metrix::cuda {

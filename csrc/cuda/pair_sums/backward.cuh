@@ -3,14 +3,14 @@
 // groups of 8 anchors a of one class (in double precision 4):
 //
 //   index       as in forward.cuh                                                        class_groups.cuh, pair.cuh
-//   load        what the terms of an anchor share: its sum, the gradient from above      rho/exponential.cuh,
-//   of_anchor() for every 32 firsts i, for every 2 seconds j of this thread, for each of the firsts:
-//     load, mix    as in forward.cuh                                                     pair.cuh, OwnColumn
-//     exponent     ds = d loss / d s(a, mix_ij), for 8 anchors                           rho/exponential.cuh, of_term()
-//     accumulate   what is left of a term goes three ways (add_term):
-//                    d s(a, j) += second ds     in registers of the thread that owns j
-//                    d s(a, i) += first ds      over the threads: warp_sums(), then by warp in shared memory
-//                    moment_ij += ds s          over the anchors, in place of d <x_i, x_j>
+//   load        what the terms of an anchor share                                        rho/exponential.cuh, of_anchor
+//   for every 32 firsts i, for every 2 seconds j of this thread, for each of the firsts:
+//     load, mix   as in forward.cuh                                                      pair.cuh
+//     exponent    ds = d loss / d s(a, mix_ij), for 8 anchors                            rho/exponential.cuh, of_term
+//     accumulate  what a term gives goes three ways (add_term):
+//                   d s(a, j) += second ds     in registers of the thread that owns j
+//                   d s(a, i) += first ds      over the threads: warp_sums(), then by warp in shared memory
+//                   moment_ij += ds s          over the anchors, in place of d <x_i, x_j>
 //   merge       row i of the warps (write_rows), strips of columns (norms.cuh, add_parts)
 //
 //                     thread 0     thread 1    ...  thread 255
