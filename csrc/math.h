@@ -13,8 +13,8 @@ namespace metrix {
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 
-// The formulas are written for a number T: a float or double, or on the CPU a vector of them (cpu/simd.h), for which a
-// comparison gives a mask and select() picks by element.
+// The formulas are written for a number T: a float or double, or on the CPU a vector of them (cpu/loops/simd.h), for
+// which a comparison gives a mask and select() picks by element.
 template <class Condition, class T>
 METRIX_FN T select(Condition condition, T yes, T no) {
   return condition ? yes : no;
@@ -28,7 +28,7 @@ METRIX_FN To bit_cast(From from) {
   return to;
 }
 
-// A class, since vectors are built-in types whose overloads a template would not find after its definition.
+// Classes, since vectors are built-in types whose overloads a template would not find after its definition.
 template <class T>
 struct SquareRoot;
 template <>
@@ -39,6 +39,9 @@ template <>
 struct SquareRoot<double> {
   METRIX_FN double of(double x) { return ::sqrt(x); }
 };
+
+template <class T>
+struct PowerOfTwo;
 
 // min and max that keep a NaN in x, which std::min, fmin and the hardware instructions do not.
 template <class T, class S>
@@ -87,8 +90,19 @@ METRIX_FN T exp2_double(T x) {
   return p * bit_cast<T>((bit_cast<Bits>(shifted) + uint64_t(1023)) << 52);
 }
 
-METRIX_FN float exp2(float x) { return exp2_single<uint32_t>(x); }
-METRIX_FN double exp2(double x) { return exp2_double<uint64_t>(x); }
+template <>
+struct PowerOfTwo<float> {
+  METRIX_FN float of(float x) { return exp2_single<uint32_t>(x); }
+};
+template <>
+struct PowerOfTwo<double> {
+  METRIX_FN double of(double x) { return exp2_double<uint64_t>(x); }
+};
+
+template <class T>
+METRIX_FN T exp2(T x) {
+  return PowerOfTwo<T>::of(x);
+}
 
 // log2 of a positive, normal double: log2(m) = 2/ln2 * artanh((m-1)/(m+1)) with m in [sqrt(1/2), sqrt(2)).
 template <class Bits, class T>

@@ -1,19 +1,18 @@
 #include "gram.h"
 
+#include <algorithm>
+
 #include "cpu/common/parallel.h"
-#include "cpu/loops/rows.h"
+#include "cpu/common/sizes.h"
+#include "cpu/loops/products.h"
 
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kBlock = 32;              // rows whose inner products with as many others are a slab of forward
-constexpr int64_t kRowsOfSlab = 24;         // of backward
-constexpr int64_t kDepth = 128;             // rows of x that backward passes over before it turns to the next rows
-constexpr int64_t kWorthAThread = 1 << 18;  // multiplications
-
-int64_t blocks_of(int64_t rows, int64_t size) { return (rows + size - 1) / size; }
-
-struct NoScratch {};
+constexpr int64_t kBlock = 32;                  // rows whose inner products with as many others are a slab of forward
+constexpr int64_t kRowsOfSlab = 4 * kSumsTile;  // of backward
+constexpr int64_t kDepth = 128;                 // rows of x that backward passes over before it turns to the next rows
+constexpr int64_t kWorthGram = 1 << 18;         // multiplications that are worth a thread: the cheapest of all loops
 
 template <class T>
 struct Weights {
@@ -24,36 +23,34 @@ struct Weights {
 
 template <class T>
 void gram(int64_t rows, int64_t columns, const T* x, T* products, int threads) {
-  const int64_t blocks = blocks_of(rows, kBlock);
-  if (rows * rows * columns < kWorthAThread) threads = 1;
-  // The rows of a tile. Beyond the last row the last one fills it.
-  const auto rows_from = [&](int64_t first, const T* tile[kGramTile]) {
-    for (int64_t r = 0; r < kGramTile; ++r) tile[r] = x + std::min(first + r, rows - 1) * columns;
+  const int64_t blocks = ceil_div(rows, kBlock);
+  const auto rows_of = [&](int64_t begin, int64_t end, const T* list[kBlock]) {
+    for (int64_t r = begin; r < end; ++r) list[r - begin] = x + r * columns;
   };
+  threads = threads_for(rows * rows * columns, threads, kWorthGram);
   for_each_slab<NoScratch>(blocks * blocks, threads, [&](NoScratch&, int64_t slab) {
     const int64_t i_begin = slab / blocks * kBlock, j_begin = slab % blocks * kBlock;
     if (j_begin < i_begin) return;
     const int64_t i_end = std::min(i_begin + kBlock, rows), j_end = std::min(j_begin + kBlock, rows);
-    for (int64_t i = i_begin; i < i_end; i += kGramTile) {
-      const T* x_i[kGramTile];
-      rows_from(i, x_i);
-      for (int64_t j = i_begin == j_begin ? i : j_begin; j < j_end; j += kGramTile) {
-        const T* x_j[kGramTile];
-        rows_from(j, x_j);
-        T tile[kGramTile][kGramTile];
-        row_kernels<T>().inner_products(columns, x_i, x_j, tile);
-        for (int64_t r = 0; r < std::min<int64_t>(kGramTile, rows - i); ++r)
-          for (int64_t c = 0; c < std::min<int64_t>(kGramTile, rows - j); ++c)
-            products[(i + r) * rows + j + c] = products[(j + c) * rows + i + r] = tile[r][c];
-      }
+    const T *x_i[kBlock], *x_j[kBlock];
+    rows_of(i_begin, i_end, x_i);
+    rows_of(j_begin, j_end, x_j);
+    for (int64_t i = i_begin; i < i_end; i += kDotRows) {
+      // Of the blocks on the diagonal what is right of it, and what is left over of a tile.
+      const int64_t j = i_begin == j_begin ? i : j_begin, height = std::min<int64_t>(kDotRows, i_end - i);
+      T tile[kDotRows][kBlock];
+      product_kernels<T>().dots(columns, x_i + i - i_begin, height, x_j + j - j_begin, j_end - j, tile[0], kBlock);
+      for (int64_t r = 0; r < height; ++r)
+        for (int64_t c = 0; c < j_end - j; ++c)
+          products[(i + r) * rows + j + c] = products[(j + c) * rows + i + r] = tile[r][c];
     }
   });
 }
 
 template <class T>
 void gram_backward(int64_t rows, int64_t columns, const T* x, const T* grad, T* grad_x, int threads) {
-  if (rows * rows * columns < kWorthAThread) threads = 1;
-  for_each_slab<Weights<T>>(blocks_of(rows, kRowsOfSlab), threads, [&](Weights<T>& weights, int64_t slab) {
+  threads = threads_for(rows * rows * columns, threads, kWorthGram);
+  for_each_slab<Weights<T>>(ceil_div(rows, kRowsOfSlab), threads, [&](Weights<T>& weights, int64_t slab) {
     const int64_t end = std::min((slab + 1) * kRowsOfSlab, rows);
     for (int64_t k_begin = 0; k_begin < rows; k_begin += kDepth) {
       const int64_t depth = std::min(kDepth, rows - k_begin);
@@ -64,7 +61,7 @@ void gram_backward(int64_t rows, int64_t columns, const T* x, const T* grad, T* 
             const int64_t row = std::min(i + r, end - 1), column = k_begin + k;
             weights.values[k * kSumsTile + r] = grad[row * rows + column] + grad[column * rows + row];
           }
-        row_kernels<T>().weighted_sums(
+        product_kernels<T>().weighted_sums(
             {tile, depth, columns, weights.values, x + k_begin * columns, grad_x + i * columns, columns, k_begin > 0});
       }
     }

@@ -1,14 +1,17 @@
 #include "pair_lambda.h"
 
+#include <algorithm>
+
 #include "cpu/common/parallel.h"
-#include "cpu/loops/rows.h"
+#include "cpu/common/sizes.h"
+#include "cpu/loops/lambdas.h"
 
 namespace metrix::cpu {
 namespace {
 
 constexpr int64_t kTile = 32;
 static_assert(kTile * kTile % kLambdaPad == 0);
-constexpr int64_t kWorthAThread = 8192;
+constexpr int64_t kLambdasWorthAThread = 8192;  // each is ten rounds of Philox and a polynomial of degree 31
 
 // The pairs of one tile in a list, so that the kernel computes no others.
 template <class T>
@@ -30,10 +33,10 @@ void fill(const PairLambdaArgs& args, int64_t row, int64_t column, bool mirrored
       tile.i[tile.count] = args.rows[r];
       tile.j[tile.count] = args.columns[c];
     }
-  const int64_t padded = (tile.count + kLambdaPad - 1) / kLambdaPad * kLambdaPad;
-  std::fill(tile.i + tile.count, tile.i + padded, 0);
-  std::fill(tile.j + tile.count, tile.j + padded, 0);
-  row_kernels<T>().pair_lambda(uint64_t(*args.seed), args.quantile, padded, tile.i, tile.j, tile.ij, tile.ji);
+  const int64_t size = padded(tile.count, kLambdaPad);
+  std::fill(tile.i + tile.count, tile.i + size, 0);
+  std::fill(tile.j + tile.count, tile.j + size, 0);
+  lambda_kernels<T>().pair_lambda(uint64_t(*args.seed), args.quantile, size, tile.i, tile.j, tile.ij, tile.ji);
   int64_t k = 0;
   for (int64_t r = row; r < row_end; ++r)
     for (int64_t c = first_column(r); c < column_end; ++c, ++k) {
@@ -47,8 +50,8 @@ void fill(const PairLambdaArgs& args, int64_t row, int64_t column, bool mirrored
 template <class T>
 void pair_lambda(const PairLambdaArgs& args, T* lambda, int threads) {
   const bool mirrored = args.rows == args.columns && args.row_count == args.column_count;
-  if (args.row_count * args.column_count < kWorthAThread) threads = 1;
-  for_each_slab<Tile<T>>((args.row_count + kTile - 1) / kTile, threads, [&](Tile<T>& tile, int64_t slab) {
+  threads = threads_for(args.row_count * args.column_count, threads, kLambdasWorthAThread);
+  for_each_slab<Tile<T>>(ceil_div(args.row_count, kTile), threads, [&](Tile<T>& tile, int64_t slab) {
     for (int64_t column = mirrored ? slab * kTile : 0; column < args.column_count; column += kTile)
       fill(args, slab * kTile, column, mirrored, tile, lambda);
   });

@@ -3,29 +3,14 @@
 #include <cmath>
 
 #include "cpu/common/parallel.h"
-#include "cpu/loops/rows.h"
+#include "cpu/loops/products.h"
 
 namespace metrix::cpu {
-namespace {
-
-constexpr int64_t kWorthAThread = 65536;
-
-template <class T, class Body>
-void for_each_row(const UnitRowsArgs<T>& args, int threads, const Body& body) {
-  struct NoScratch {};
-  const int64_t slabs = std::min(args.rows, kSlabs);
-  if (args.rows * args.columns < kWorthAThread) threads = 1;
-  for_each_slab<NoScratch>(slabs, threads, [&](NoScratch&, int64_t slab) {
-    for (int64_t row = args.rows * slab / slabs; row < args.rows * (slab + 1) / slabs; ++row) body(row);
-  });
-}
-
-}  // namespace
-
 template <class T>
 void unit_rows(const UnitRowsArgs<T>& args, const T* x, T* unit, T* norm, int threads) {
-  const RowKernels<T>& kernels = row_kernels<T>();
-  for_each_row(args, threads, [&](int64_t row) {
+  const ProductKernels<T>& kernels = product_kernels<T>();
+  threads = threads_for(args.rows * args.columns, threads);
+  for_each_item<NoScratch>(args.rows, threads, [&](NoScratch&, int64_t row) {
     const T* from = x + args.order[row] * args.columns;
     const T length = std::sqrt(kernels.dot(args.columns, from, from));
     norm[row] = length < T(kSmallestNorm) ? T(kSmallestNorm) : length;  // a NaN stays
@@ -36,8 +21,9 @@ void unit_rows(const UnitRowsArgs<T>& args, const T* x, T* unit, T* norm, int th
 template <class T>
 void unit_rows_backward(const UnitRowsArgs<T>& args, const T* unit, const T* norm, const T* grad_unit, T* grad_x,
                         int threads) {
-  const RowKernels<T>& kernels = row_kernels<T>();
-  for_each_row(args, threads, [&](int64_t row) {
+  const ProductKernels<T>& kernels = product_kernels<T>();
+  threads = threads_for(args.rows * args.columns, threads);
+  for_each_item<NoScratch>(args.rows, threads, [&](NoScratch&, int64_t row) {
     const T* y = unit + row * args.columns;
     const T* dy = grad_unit + row * args.columns;
     // Below the floor the norm is a constant.

@@ -9,7 +9,16 @@
 
 namespace metrix::cpu {
 
+// Slabs of a sum: a few for each of the threads of usual machines, so that threads which finish early find more to do,
+// and few enough that a partial result of each costs little memory.
 constexpr int64_t kSlabs = 64;
+
+// Starting threads takes some microseconds, in which one thread does this many steps of a loop; an op with costlier
+// or cheaper steps says how many of its own.
+constexpr int64_t kWorthAThread = 65536;
+
+// As many threads as are given if the work is worth them.
+inline int threads_for(int64_t work, int threads, int64_t worth = kWorthAThread) { return work < worth ? 1 : threads; }
 
 // Calls body(worker, slab) for every slab below count, each thread with a Worker of its own, and rethrows the
 // first exception.
@@ -30,6 +39,18 @@ void for_each_slab(int64_t count, int threads, const Body& body) {
     }
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+// The Worker of a body that needs no memory of its own.
+struct NoScratch {};
+
+// Calls body(worker, item) for every item below count, neighbours in one slab.
+template <class Worker, class Body>
+void for_each_item(int64_t count, int threads, const Body& body) {
+  const int64_t slabs = std::min(count, kSlabs);
+  for_each_slab<Worker>(slabs, threads, [&](Worker& worker, int64_t slab) {
+    for (int64_t item = count * slab / slabs; item < count * (slab + 1) / slabs; ++item) body(worker, item);
+  });
 }
 
 }  // namespace metrix::cpu

@@ -4,8 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "dots.h"
+#include "lambdas.h"
 #include "maps.h"
+#include "products.h"
 #include "rows.h"
 
 namespace metrix::cpu {
@@ -16,7 +17,8 @@ template <class T>
 struct Tables {
   const RowKernels<T>* rows;
   const MapKernels<T>* maps;
-  const DotKernels<T>* dots;
+  const ProductKernels<T>* products;
+  const LambdaKernels<T>* lambdas;
 };
 
 struct InstructionSet {
@@ -27,15 +29,17 @@ struct InstructionSet {
 
 }  // namespace
 
-#define METRIX_DECLARE(isa)                       \
-  extern const RowKernels<float> kRowsF32_##isa;  \
-  extern const RowKernels<double> kRowsF64_##isa; \
-  extern const MapKernels<float> kMapsF32_##isa;  \
-  extern const MapKernels<double> kMapsF64_##isa; \
-  extern const DotKernels<float> kDotsF32_##isa;  \
-  extern const DotKernels<double> kDotsF64_##isa; \
-  static const InstructionSet kSet_##isa = {      \
-      #isa, {&kRowsF32_##isa, &kMapsF32_##isa, &kDotsF32_##isa}, {&kRowsF64_##isa, &kMapsF64_##isa, &kDotsF64_##isa}};
+#define METRIX_TABLES(type, Number, isa)                                                                             \
+  extern const RowKernels<Number> kRows##type##isa;                                                                  \
+  extern const MapKernels<Number> kMaps##type##isa;                                                                  \
+  extern const ProductKernels<Number> kProducts##type##isa;                                                          \
+  extern const LambdaKernels<Number> kLambdas##type##isa;                                                            \
+  static constexpr Tables<Number> kTables##type##isa = {&kRows##type##isa, &kMaps##type##isa, &kProducts##type##isa, \
+                                                        &kLambdas##type##isa};
+#define METRIX_DECLARE(isa)        \
+  METRIX_TABLES(F32_, float, isa)  \
+  METRIX_TABLES(F64_, double, isa) \
+  static constexpr InstructionSet kSet_##isa = {#isa, kTablesF32_##isa, kTablesF64_##isa};
 METRIX_DECLARE(baseline)
 #ifdef METRIX_X86
 METRIX_DECLARE(avx2)
@@ -66,34 +70,41 @@ const InstructionSet& chosen() {
   return set;
 }
 
+template <class T>
+const Tables<T>& tables() {
+  if constexpr (sizeof(T) == sizeof(float))
+    return chosen().f32;
+  else
+    return chosen().f64;
+}
+
 }  // namespace
 
-template <>
-const RowKernels<float>& row_kernels<float>() {
-  return *chosen().f32.rows;
+template <class T>
+const RowKernels<T>& row_kernels() {
+  return *tables<T>().rows;
 }
-template <>
-const RowKernels<double>& row_kernels<double>() {
-  return *chosen().f64.rows;
+template <class T>
+const MapKernels<T>& map_kernels() {
+  return *tables<T>().maps;
+}
+template <class T>
+const ProductKernels<T>& product_kernels() {
+  return *tables<T>().products;
+}
+template <class T>
+const LambdaKernels<T>& lambda_kernels() {
+  return *tables<T>().lambdas;
 }
 
-template <>
-const MapKernels<float>& map_kernels<float>() {
-  return *chosen().f32.maps;
-}
-template <>
-const MapKernels<double>& map_kernels<double>() {
-  return *chosen().f64.maps;
-}
-
-template <>
-const DotKernels<float>& dot_kernels<float>() {
-  return *chosen().f32.dots;
-}
-template <>
-const DotKernels<double>& dot_kernels<double>() {
-  return *chosen().f64.dots;
-}
+template const RowKernels<float>& row_kernels();
+template const RowKernels<double>& row_kernels();
+template const MapKernels<float>& map_kernels();
+template const MapKernels<double>& map_kernels();
+template const ProductKernels<float>& product_kernels();
+template const ProductKernels<double>& product_kernels();
+template const LambdaKernels<float>& lambda_kernels();
+template const LambdaKernels<double>& lambda_kernels();
 
 const char* instruction_set() { return chosen().name; }
 

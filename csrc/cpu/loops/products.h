@@ -1,82 +1,45 @@
-// The inner loops of matrix products, with as many accumulators as the registers of an instruction set hold. Included
-// by rows.cpp alone.
+// The inner loops of products of rows with rows and of sums of rows, compiled once per instruction set: gram,
+// unit_rows and anchor_sums.
 #pragma once
 
-#include "rows.h"
-#include "simd.h"
+#include <cstdint>
 
 namespace metrix::cpu {
-namespace {
 
-constexpr bool kManyRegisters = METRIX_VECTOR_BYTES == 64;  // 32 instead of 16
+// Rows whose inner products are taken at a time: with 4 columns (2 where there are 16 registers) as many accumulators
+// as keep every multiplier of a core busy.
+constexpr int kDotRows = 4;
+
+// Rows of a tile of weighted sums: 6 of 4 vectors are 24 accumulators of 32 registers, of 2 vectors 12 of 16, which
+// leaves room for the vectors that are added and a weight.
+constexpr int kSumsTile = 6;
+
+// out_r = sum over k < count of weight_kr x_k, each [columns], for the first of kSumsTile rows r.
+template <class T>
+struct WeightedSums {
+  int64_t rows, count, columns;
+  const T* weights;  // [count, kSumsTile]
+  const T* x;        // [count, columns]
+  T* out;            // [rows, columns]
+  int64_t stride;    // from row to row of x and of out
+  bool add;          // to what out has
+};
 
 template <class T>
-void inner_products(int64_t size, const T* const x[kGramTile], const T* const y[kGramTile],
-                    T out[kGramTile][kGramTile]) {
-  constexpr int kColumns = kManyRegisters ? kGramTile : kGramTile / 2;
-  for (int begin = 0; begin < kGramTile; begin += kColumns) {
-    Vector<T> sums[kGramTile][kColumns] = {};
-    int64_t k = 0;
-    for (; k + kLanes<T> <= size; k += kLanes<T>) {
-      Vector<T> y_k[kColumns];
-      METRIX_UNROLL
-      for (int c = 0; c < kColumns; ++c) y_k[c] = load(y[begin + c] + k);
-      METRIX_UNROLL
-      for (int r = 0; r < kGramTile; ++r) {
-        const Vector<T> x_k = load(x[r] + k);
-        METRIX_UNROLL
-        for (int c = 0; c < kColumns; ++c) sums[r][c] += x_k * y_k[c];
-      }
-    }
-    for (int r = 0; r < kGramTile; ++r)
-      for (int c = 0; c < kColumns; ++c) {
-        T total = sum<T>(sums[r][c]);
-        for (int64_t tail = k; tail < size; ++tail) total += x[r][tail] * y[begin + c][tail];
-        out[r][begin + c] = total;
-      }
-  }
-}
+struct ProductKernels {
+  T (*dot)(int64_t size, const T* x, const T* y);
+  // out = (x - share * y) * scale.
+  void (*scaled_difference)(int64_t size, const T* x, const T* y, T share, T scale, T* out);
+  // out[r * stride + c] = <rows[r], columns[c]>, of length size.
+  void (*dots)(int64_t size, const T* const* rows, int64_t row_count, const T* const* columns, int64_t column_count,
+               T* out, int64_t stride);
+  // out += sum over k of weights[k] rows[k].
+  void (*add_weighted)(int64_t size, const T* const* rows, const T* weights, int64_t count, T* out);
+  void (*weighted_sums)(const WeightedSums<T>&);
+};
 
-// weighted_sums of the columns that Vectors vectors hold.
-template <int Vectors, class T>
-METRIX_FN void weighted_strip(const WeightedSums<T>& sums, int64_t column) {
-  Vector<T> totals[kSumsTile][Vectors] = {};
-  if (sums.add)
-    for (int64_t r = 0; r < sums.rows; ++r)
-      for (int v = 0; v < Vectors; ++v) totals[r][v] = load(sums.out + r * sums.stride + column + v * kLanes<T>);
-  for (int64_t k = 0; k < sums.count; ++k) {
-    Vector<T> x_k[Vectors];
-    METRIX_UNROLL
-    for (int v = 0; v < Vectors; ++v) x_k[v] = load(sums.x + k * sums.stride + column + v * kLanes<T>);
-    METRIX_UNROLL
-    for (int r = 0; r < kSumsTile; ++r) {
-      METRIX_UNROLL
-      for (int v = 0; v < Vectors; ++v) totals[r][v] += sums.weights[k * kSumsTile + r] * x_k[v];
-    }
-  }
-  METRIX_UNROLL
-  for (int r = 0; r < kSumsTile; ++r) {
-    if (r == sums.rows) return;
-    METRIX_UNROLL
-    for (int v = 0; v < Vectors; ++v) store(sums.out + r * sums.stride + column + v * kLanes<T>, totals[r][v]);
-  }
-}
-
+// The kernels of the instruction set that row_kernels() has.
 template <class T>
-void weighted_sums(const WeightedSums<T>& sums) {
-  constexpr int kVectors = kManyRegisters ? 4 : 2;
-  int64_t column = 0;
-  for (; column + kVectors * kLanes<T> <= sums.columns; column += kVectors * kLanes<T>)
-    weighted_strip<kVectors>(sums, column);
-  for (; column + kLanes<T> <= sums.columns; column += kLanes<T>) weighted_strip<1>(sums, column);
-  for (; column < sums.columns; ++column)
-    for (int64_t r = 0; r < sums.rows; ++r) {
-      T total = sums.add ? sums.out[r * sums.stride + column] : T(0);
-      for (int64_t k = 0; k < sums.count; ++k)
-        total += sums.weights[k * kSumsTile + r] * sums.x[k * sums.stride + column];
-      sums.out[r * sums.stride + column] = total;
-    }
-}
+const ProductKernels<T>& product_kernels();
 
-}  // namespace
 }  // namespace metrix::cpu

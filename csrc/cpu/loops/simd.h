@@ -62,6 +62,15 @@ struct SquareRoot<F64> {
   }
 };
 
+template <>
+struct PowerOfTwo<F32> {
+  METRIX_FN F32 of(F32 x) { return exp2_single<U32>(x); }
+};
+template <>
+struct PowerOfTwo<F64> {
+  METRIX_FN F64 of(F64 x) { return exp2_double<U64>(x); }
+};
+
 // The vector extensions know no such product: they would multiply all 64 bits.
 #ifdef __SSE2__
 template <>
@@ -80,9 +89,6 @@ struct HalfProduct<U64> {
 #endif
 
 namespace {
-
-METRIX_FN F32 exp2(F32 x) { return exp2_single<U32>(x); }
-METRIX_FN F64 exp2(F64 x) { return exp2_double<U64>(x); }
 
 template <class T>
 METRIX_FN Vector<T> load(const T* p) {

@@ -1,19 +1,28 @@
-// A slab is a few vectors of channels: the maps of its examples are packed side by side, small enough for the
-// second-level cache, and the list is walked over them, which a tile of examples after another reads from the first.
+// Mixed feature maps, pooled. A slab is a few vectors of channels: the maps of its examples are packed side by side,
+// small enough for the second-level cache, and the list is walked over them, which a tile of examples after another
+// reads from the first.
+//
+//   index       for a slab of channels, for a vector of them in it                    below (Slab)
+//   load          the maps of the examples packed to [positions][lanes]               loops/maps.cpp (pack)
+//                 for a group of mixes                                                below (Slab)
+//   mix             F_x + ratio F_y, the larger weight taken out of the maximum       math.h (larger_weight)
+//   accumulate      the maximum over positions and where it is; times the weight      loops/maps.cpp (pool)
+//   backward        the gradient of a mix to its two examples, at the maximum         loops/maps.cpp (scatter)
+//   merge         the gradients of the packed maps added to those of the features     loops/maps.cpp (add_unpacked)
 #include "mix_pool.h"
 
-#include "math.h"
 #include "cpu/common/buffer.h"
-#include "cpu/loops/maps.h"
 #include "cpu/common/pages.h"
 #include "cpu/common/parallel.h"
+#include "cpu/common/sizes.h"
+#include "cpu/loops/maps.h"
+#include "math.h"
 
 namespace metrix::cpu {
 namespace {
 
 constexpr int64_t kMostVectors = 4;     // of channels in a slab: a line each of every row, next to each other
 constexpr int64_t kMixesTogether = 16;  // a group of 4 x 4 examples
-constexpr int64_t kWorthAThread = 65536;
 
 // The channels of a slab, vector by vector.
 template <class T>
@@ -69,11 +78,11 @@ struct Packed {
 template <class T, class Body>
 void for_each_channel_slab(const MixPoolArgs<T>& args, const MapKernels<T>& kernels, bool averages, int threads,
                            const Body& body) {
-  if (args.mixes.count * args.channels * args.positions < kWorthAThread) threads = 1;
+  threads = threads_for(args.mixes.count * args.channels * args.positions, threads);
   // Channels do not meet, so results do not depend on how many a slab has: every thread should have some slabs.
-  const int64_t all = (args.channels + kernels.lanes - 1) / kernels.lanes;
+  const int64_t all = ceil_div(args.channels, kernels.lanes);
   const int64_t vectors = std::clamp<int64_t>(all / (2 * threads), 1, kMostVectors);
-  for_each_slab<Packed<T>>((all + vectors - 1) / vectors, threads, [&](Packed<T>& packed, int64_t slab) {
+  for_each_slab<Packed<T>>(ceil_div(all, vectors), threads, [&](Packed<T>& packed, int64_t slab) {
     body(packed, Slab<T>(args, kernels, averages, vectors, slab));
   });
 }

@@ -1,0 +1,141 @@
+// The families of rho (Table 1) on the CPU, and what a family must provide. A third one is
+//   1. a Side in loops/rho.h: its constants, and similarity_gradient(side, weight, s), the derivative of a term, which
+//      the loops of backward are made of;
+//   2. a sums_of(row, side, sums, scratch) in loops/rho_loops.h: the loop of forward, which is not the same for all, as
+//      exponentials need the largest exponent first;
+//   3. a line in RowKernels and in its table in loops/rows.cpp, so that the loops exist for every instruction set;
+//   4. a struct here that meets RhoFamily, and a case in with_family().
+// The drivers of pair_sums and anchor_sums are templates over the family and do not change.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <vector>
+
+#include "cpu/loops/rows.h"
+#include "math.h"
+#include "pair_sums.h"
+
+namespace metrix::cpu {
+
+template <class Family>
+concept RhoFamily = requires(const RhoSide& rho, const PartialSum<typename Family::Number>& total,
+                             typename Family::Number number, const typename Family::Number* rest) {
+  // The constants of one side, in the type of the kernels: the loops take them as they are.
+  typename Family::Side;
+  // The loops of the instruction set: an indirect call per row, none per term.
+  { Family::kernels() } -> std::same_as<const RhoKernels<typename Family::Number, typename Family::Side>&>;
+  // The partial sum of no term: where an anchor's sums start.
+  { Family::nothing() } -> std::same_as<PartialSum<typename Family::Number>>;
+  // The constants that the terms of forward need.
+  { Family::forward(rho) } -> std::same_as<typename Family::Side>;
+  // Those of backward, from what forward wrote (sum, and *rest or null) and d(loss)/d(sum): they differ by anchor.
+  { Family::backward(rho, number, rest, number) } -> std::same_as<typename Family::Side>;
+  // The sum that the op returns, from all terms, and what stands beside it: see PairSumsOutput.
+  { Family::result(rho, total) } -> std::same_as<std::array<typename Family::Number, 2>>;
+};
+
+// rho(s) = e^(scale s + shift). The sums are logarithms; e^shift is one factor for all terms, so that the loops go
+// without it.
+template <class T>
+struct ExponentialRho {
+  using Number = T;
+  using Side = ExponentialSide<T>;
+
+  static const RhoKernels<T, Side>& kernels() { return row_kernels<T>().exponential; }
+  static PartialSum<T> nothing() { return {-std::numeric_limits<T>::infinity(), T(0)}; }
+  static Side forward(const RhoSide& rho) { return {T(rho.scale * kLog2E), T(0), T(0)}; }
+
+  static Side backward(const RhoSide& rho, T sum, const T* rest, T grad_sum) {
+    const T scale = T(rho.scale * kLog2E);
+    // The logarithm of an empty sum has no gradient, whatever comes from above.
+    if (sum == -std::numeric_limits<T>::infinity()) return {scale, T(1e30), T(0)};
+    if (rest == nullptr) return {scale, T((double(sum) - rho.shift) * kLog2E), T(grad_sum * rho.scale)};
+    const double log_sum = (double(sum) + double(*rest) - rho.shift) * kLog2E;
+    // What T cannot hold of the logarithm is one factor for the whole sum.
+    const double lost = std::exp2(double(T(log_sum)) - log_sum);
+    return {scale, T(log_sum), T(grad_sum * rho.scale * lost)};
+  }
+
+  // log2 of a sum that is 0 is minus infinity: the empty set.
+  static std::array<T, 2> result(const RhoSide& rho, const PartialSum<T>& total) {
+    const double log_sum = (std::log2(double(total.sum)) + double(total.shift)) * kLn2 + rho.shift;
+    return {T(log_sum), std::isfinite(log_sum) ? T(log_sum - double(T(log_sum))) : T(0)};
+  }
+};
+
+// rho(s) = max(scale s + shift, floor).
+template <class T>
+struct LinearRho {
+  using Number = T;
+  using Side = LinearSide<T>;
+
+  static const RhoKernels<T, Side>& kernels() { return row_kernels<T>().linear; }
+  static PartialSum<T> nothing() { return {T(0), T(0)}; }
+  static Side forward(const RhoSide& rho) { return backward(rho, T(0), nullptr, T(0)); }
+
+  static Side backward(const RhoSide& rho, T, const T*, T grad_sum) {
+    return {T(rho.scale), T(rho.shift), T(rho.floor), grad_sum};
+  }
+
+  static std::array<T, 2> result(const RhoSide&, const PartialSum<T>& total) { return {total.sum, total.shift}; }
+};
+
+static_assert(RhoFamily<ExponentialRho<float>> && RhoFamily<LinearRho<float>>);
+
+// body.operator()<Family>() for the family of a rho.
+template <class T, class Body>
+void with_family(const Rho& rho, const Body& body) {
+  if (rho.exponential)
+    body.template operator()<ExponentialRho<T>>();
+  else
+    body.template operator()<LinearRho<T>>();
+}
+
+// Numbers come by anchor and side, [m, 2].
+inline const RhoSide& side_of(const Rho& rho, int64_t k) { return k % 2 == 0 ? rho.positive : rho.negative; }
+
+template <class Family>
+std::array<typename Family::Side, 2> forward_sides(const Rho& rho) {
+  return {Family::forward(rho.positive), Family::forward(rho.negative)};
+}
+
+// rest may be null: where sums are only known as they were rounded.
+template <class Family, class T>
+std::vector<typename Family::Side> backward_sides(const Rho& rho, int64_t anchors, const T* sums, const T* rest,
+                                                  const T* grad_sums) {
+  std::vector<typename Family::Side> sides;
+  sides.reserve(2 * anchors);
+  for (int64_t k = 0; k < 2 * anchors; ++k)
+    sides.push_back(Family::backward(side_of(rho, k), sums[k], rest == nullptr ? nullptr : rest + k, grad_sums[k]));
+  return sides;
+}
+
+// The two sums of each anchor while its terms come in.
+template <class Family>
+class AnchorTotals {
+ public:
+  using T = typename Family::Number;
+
+  explicit AnchorTotals(int64_t anchors) : totals_(2 * anchors, Family::nothing()) {}
+
+  PartialSum<T>* of(int64_t anchor) { return totals_.data() + 2 * anchor; }
+
+  // Something that the sums depend on is not finite.
+  void poison(int64_t anchor) { of(anchor)[0] = of(anchor)[1] = {T(0), std::numeric_limits<T>::quiet_NaN()}; }
+
+  void write(const Rho& rho, T* sums, T* rest) const {
+    for (int64_t k = 0; k < int64_t(totals_.size()); ++k) {
+      const std::array<T, 2> result = Family::result(side_of(rho, k), totals_[k]);
+      sums[k] = result[0];
+      rest[k] = result[1];
+    }
+  }
+
+ private:
+  std::vector<PartialSum<T>> totals_;  // [m, 2]
+};
+
+}  // namespace metrix::cpu

@@ -1,0 +1,218 @@
+// The walk over the pairs of a group of anchors, which forward and backward share: it packs what the loops read, and
+// gives every row of terms to a pass (SumPass in pair_sums.cpp, GradientPass in pair_sums_backward.cpp).
+//
+// A group walks its pairs row by row: i outside, the group's anchors inside, j in the loops. The j are taken a tile at
+// a time, and what a mix (i, j) costs once - lambda, the norm, the weights - is paid once for the anchors of a block.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "columns.h"
+#include "cpu/common/buffer.h"
+#include "cpu/common/pair_set.h"
+#include "cpu/loops/rows.h"
+
+namespace metrix::cpu {
+
+// A packed row of floats is then 2 KB, and the dozen of them that a row of pairs works in lie in a first-level cache.
+constexpr int64_t kColumnsPerTile = 512;
+// So many rows of similarities, and as many of their gradients, are 256 KB of floats, which a second-level cache holds.
+constexpr int64_t kAnchorsPerBlock = 64;
+
+// Memory of one thread.
+template <class T>
+struct PairScratch {
+  std::vector<Range> first, candidates;  // all columns of the first and of the second of a pair
+  std::vector<Range> second;             // a tile of the candidates
+  Buffer<T> similarity;                  // [anchors of a block, packed columns]
+  Buffer<T> lambda, gram, sqnorm, first_coefficient, second_coefficient, positive_weight, negative_weight;
+  Buffer<T> terms;                                                        // of forward
+  Buffer<T> similarity_gradient, moment, gram_gradient, sqnorm_gradient;  // of backward
+};
+
+// Some anchors of a group, with a tile of the candidates for the second of their pairs.
+template <class T>
+struct PairBlock {
+  const int64_t* anchors;
+  int64_t anchor_count;
+  int64_t columns, size;  // candidates, and with the padding
+  const T* similarity;    // [anchor_count, size] s(a, j)
+};
+
+// The mixes of one i with the tile: an example, or for the anc-* sets the anchor. Elements from start on are used,
+// those before from and from the block's columns on with weight 0.
+template <class T>
+struct MixRow {
+  int64_t i, from, start, size;
+  const T *first, *second;  // lambda / nu and (1 - lambda) / nu
+  T *positive_weight, *negative_weight;
+
+  Row<T> with(const T* similarity, T similarity_i) const {
+    return {size - start,           similarity_i,   similarity + start,
+            first + start,          second + start, positive_weight + start,
+            negative_weight + start};
+  }
+};
+
+// A pass has
+//   begin_tile(size), end_tile(size)    around all blocks of a tile of packed columns
+//   begin_block(block), end_block(block)
+//   begin_row(block, mixes), end_row(mixes)   around the anchors of a row of mixes
+//   add(row, anchor, block, b, mixes)   the terms of anchor b of a block
+//   add_clean(sides, row, anchor)       the terms of one side of the clean sums.
+template <class T, class Pass>
+class PairWalk {
+ public:
+  PairWalk(const PairSumsArgs<T>& args, const PairSet& set, PairScratch<T>& scratch, Pass& pass)
+      : args_(args), set_(set), scratch_(scratch), pass_(pass) {}
+
+  // Eq. (7) or (9) for a group of anchors.
+  void group(const int64_t* anchors, int64_t anchor_count) {
+    if (!set_.mixed) return clean(anchors[0]);
+    if (set_.with_anchor)
+      scratch_.first.assign(1, {anchors[0], anchors[0] + 1});
+    else
+      find_candidates(args_, anchors[0], set_.first_positive, scratch_.first);
+    mixed(anchors, anchor_count);
+  }
+
+  // The pairs of the group alone whose first is this example.
+  void group_of_first(int64_t i, const int64_t* anchors, int64_t anchor_count) {
+    scratch_.first.assign(1, {i, i + 1});
+    mixed(anchors, anchor_count);
+  }
+
+ private:
+  void clean(int64_t anchor) {
+    for (const bool positive : {true, false}) {
+      find_candidates(args_, anchor, positive, scratch_.second);
+      const int64_t columns = count(scratch_.second);
+      if (columns == 0) continue;
+      const int64_t size = padded_row(columns);
+      T* const weight = scratch_.positive_weight.take(size);
+      std::fill(weight, weight + columns, T(1));
+      std::fill(weight + columns, weight + size, T(0));
+      const int64_t self = args_.self[anchor];
+      if (positive && contains(scratch_.second, self)) weight[packed_position(scratch_.second, self)] = T(0);
+      T* const similarity = scratch_.similarity.take(size);
+      pack(scratch_.second, args_.similarity + anchor * args_.examples, size, similarity);
+      pass_.add_clean(positive ? Sides::kPositive : Sides::kNegative,
+                      Row<T>{size, T(0), similarity, nullptr, nullptr, weight, weight}, anchor);
+    }
+  }
+
+  void mixed(const int64_t* anchors, int64_t anchor_count) {
+    find_candidates(args_, anchors[0], set_.second_positive, scratch_.candidates);
+    Tiles tiles(scratch_.candidates);
+    while (tiles.next(kColumnsPerTile, scratch_.second)) {
+      const int64_t columns = count(scratch_.second), size = padded_row(columns);
+      if (args_.renormalize) pack(scratch_.second, args_.sqnorm, size, scratch_.sqnorm.take(size));
+      pass_.begin_tile(size);
+      for (int64_t b = 0; b < anchor_count; b += kAnchorsPerBlock)
+        block({anchors + b, std::min(kAnchorsPerBlock, anchor_count - b), columns, size, nullptr});
+      pass_.end_tile(size);
+    }
+  }
+
+  void block(PairBlock<T> block) {
+    T* const similarity = scratch_.similarity.take(block.anchor_count * block.size);
+    for (int64_t b = 0; b < block.anchor_count; ++b)
+      pack(scratch_.second, args_.similarity + block.anchors[b] * args_.examples, block.size,
+           similarity + b * block.size);
+    block.similarity = similarity;
+    pass_.begin_block(block);
+    for (const Range& range : scratch_.first)
+      for (int64_t i = range.begin; i < range.end; ++i) row(i, block);
+    pass_.end_block(block);
+  }
+
+  // All pairs (i, j) of a block of anchors for one i.
+  void row(int64_t i, const PairBlock<T>& block) {
+    const int64_t from = set_.unordered ? packed_position(scratch_.second, i + 1) : 0;
+    if (from >= block.columns) return;
+    const MixRow<T> mixes = mix(i, from, block);
+    pass_.begin_row(block, mixes);
+    for (int64_t b = 0; b < block.anchor_count; ++b) anchor_row(b, block, mixes);
+    pass_.end_row(mixes);
+  }
+
+  void anchor_row(int64_t b, const PairBlock<T>& block, const MixRow<T>& mixes) {
+    const int64_t anchor = block.anchors[b], self = args_.self[anchor];
+    if (!set_.with_anchor && self == mixes.i) return;
+    const T similarity_i = set_.with_anchor ? args_.self_similarity[anchor * args_.self_stride]
+                                            : args_.similarity[anchor * args_.examples + mixes.i];
+    // The anchor is no positive of itself: where its column is among the packed ones, its weight is 0 for it.
+    T* const self_weight = set_.second_positive && contains(scratch_.second, self)
+                               ? mixes.positive_weight + packed_position(scratch_.second, self)
+                               : nullptr;
+    const T kept = self_weight != nullptr ? std::exchange(*self_weight, T(0)) : T(0);
+    pass_.add(mixes.with(block.similarity + b * block.size, similarity_i), block, b, mixes);
+    if (self_weight != nullptr) *self_weight = kept;
+  }
+
+  MixRow<T> mix(int64_t i, int64_t from, const PairBlock<T>& block) {
+    const int64_t size = block.size;
+    const T* const lambda = pack_lambda(i, block);
+    T* const first = scratch_.first_coefficient.take(size);
+    T* const second = scratch_.second_coefficient.take(size);
+    if (args_.renormalize) {
+      T* const gram = scratch_.gram.take(size);
+      pack(scratch_.second, args_.gram + i * args_.examples, size, gram);
+      const T sqnorm_i = set_.with_anchor ? args_.self_sqnorm[i * args_.self_stride] : args_.sqnorm[i];
+      rows_.mix_coefficients(size, lambda, sqnorm_i, scratch_.sqnorm.take(size), gram, first, second);
+    } else {
+      std::copy(lambda, lambda + size, first);
+      for (int64_t j = 0; j < size; ++j) second[j] = T(1) - lambda[j];
+    }
+    T* const positive_weight = scratch_.positive_weight.take(size);
+    T* const negative_weight = scratch_.negative_weight.take(size);
+    const bool both = set_.sides == Sides::kBoth;
+    for (int64_t j = 0; j < size; ++j) {
+      const bool used = from <= j && j < block.columns;
+      positive_weight[j] = !used ? T(0) : both ? lambda[j] : T(1);
+      negative_weight[j] = !used ? T(0) : both ? T(1) - lambda[j] : T(1);
+    }
+    return {i, from, from / kRowPad * kRowPad, size, first, second, positive_weight, negative_weight};
+  }
+
+  const T* pack_lambda(int64_t i, const PairBlock<T>& block) {
+    T* const lambda = scratch_.lambda.take(block.size);
+    if (args_.lambda_is_scalar) {
+      std::fill(lambda, lambda + block.columns, *args_.lambda);
+      std::fill(lambda + block.columns, lambda + block.size, T(0));
+    } else {
+      pack(scratch_.second, args_.lambda + i * args_.examples, block.size, lambda);
+    }
+    return lambda;
+  }
+
+  const PairSumsArgs<T>& args_;
+  const PairSet& set_;
+  PairScratch<T>& scratch_;
+  Pass& pass_;
+  const RowKernels<T>& rows_ = row_kernels<T>();
+};
+
+// The arguments with the norms side by side, however they lie.
+template <class T>
+class PackedNorms {
+ public:
+  explicit PackedNorms(const PairSumsArgs<T>& given) : args_(given), norms_(given.renormalize ? given.examples : 0) {
+    for (size_t j = 0; j < norms_.size(); ++j) norms_[j] = given.sqnorm[j * given.sqnorm_stride];
+    args_.sqnorm = norms_.data();
+    args_.sqnorm_stride = 1;
+  }
+
+  PackedNorms(const PackedNorms&) = delete;  // args_ points into norms_
+
+  const PairSumsArgs<T>& args() const { return args_; }
+
+ private:
+  PairSumsArgs<T> args_;
+  std::vector<T> norms_;
+};
+
+}  // namespace metrix::cpu
