@@ -1,5 +1,6 @@
-"""What the tests share: the backends, and the losses as the package builds them."""
+"""What the tests share: the backends, the emulated device, and the losses as the package builds them."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -9,18 +10,12 @@ from torch import nn
 
 import metrix_ext as mx
 from tests.emulation.device import emulated
-from tests.support.lock import one_worker_at_a_time
 from tests.support.loop_oracle import DIM, NUM_CLASSES, Case
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)  # every worker has a core; two threads each would wait for one another
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first: one that a worker began last would leave the others without work."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture
@@ -30,6 +25,23 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(threads)
+
+
+def needs_emulation(item: pytest.Item) -> bool:
+    return "device" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, as one that a worker began last would leave the others without work; those on the emulated
+    device last, as it is compiled while the others run."""
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, needs_emulation(item)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """One worker starts compiling; the others, and the tests themselves, find the result or wait for it."""
+    first_worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if first_worker and not session.config.option.collectonly and any(map(needs_emulation, session.items)):
+        emulated.build_in_background()
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -47,18 +59,17 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def emulated_devices() -> dict[bool, emulated.Device]:
-    with one_worker_at_a_time("emulation"):  # compiles, unless another worker has
-        libraries = {tiny: emulated.build(*[emulated.TINY_BLOCKS] * tiny) for tiny in (False, True)}
-    return {tiny: emulated.Device(library, tiny) for tiny, library in libraries.items()}
+def emulated_device() -> Callable[[bool], emulated.Device]:
+    """The device with normal or with tiny blocks, made once."""
+    return functools.cache(lambda tiny: emulated.Device(emulated.build(tiny), tiny))
 
 
 @pytest.fixture(params=[False], ids=["normal"])
 def device(
-    request: pytest.FixtureRequest, emulated_devices: dict[bool, emulated.Device], monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, emulated_device: Callable[[bool], emulated.Device], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[emulated.Device]:
-    """The CUDA kernels in the place of the CPU's; see cuda_emulation."""
-    device = emulated_devices[request.param]
+    """The CUDA kernels in the place of the CPU's; see tests/emulation/device."""
+    device = emulated_device(request.param)
     emulated.install(device, monkeypatch)
     yield device
     device.run_backwards(False)

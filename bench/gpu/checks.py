@@ -18,20 +18,26 @@ from .record import Outcome
 
 TAIL = 4000  # characters kept of what a command has printed
 
-TESTS = ("tests/gpu/test_gpu.py", "tests/gpu/test_gpu_metrix.py", "tests/triton_kernels/test_triton.py")
+TESTS = (
+    *(f"tests/gpu/test_{name}.py" for name in ("pair_sums", "mix_pool", "anchor_sums", "batch_ops", "metrix")),
+    "tests/triton_kernels/test_triton.py",
+)
 TEST_SECONDS = 110.0
 SANITIZED = tuple(
-    f"tests/gpu/test_gpu.py::{name}"
+    f"tests/gpu/{name}"
     for name in (
-        "test_values_and_gradients[clean-exp-ragged-False]",
-        "test_values_and_gradients[pos-neg-exp-ragged-False]",
-        "test_values_and_gradients[pos-neg-exp-ragged-True]",
-        "test_values_and_gradients[anc-neg-exp-ragged-False]",
-        "test_values_and_gradients[neg-neg-exp-ragged-False]",
-        "test_pool[(9, 5, 3, 3)-tiles-channels_last-torch.float32]",
-        "test_pool[(9, 5, 3, 3)-shuffled-contiguous-torch.bfloat16]",
-        "test_anchor_sums[both orders-examples-exp-pos-neg]",
-        "test_anchor_sums[ordered-mask-exp-neg-neg]",
+        "test_pair_sums.py::test_values_and_gradients[clean-exp-ragged]",
+        "test_pair_sums.py::test_values_and_gradients[pos-neg-exp-ragged]",
+        "test_pair_sums.py::test_values_and_gradients[pos-neg-exp-ragged-masked]",
+        "test_pair_sums.py::test_values_and_gradients[anc-neg-exp-ragged]",
+        "test_pair_sums.py::test_values_and_gradients[neg-neg-exp-ragged]",
+        "test_mix_pool.py::test_pool[(9, 5, 3, 3)-tiles-channels_last-torch.float32]",
+        "test_mix_pool.py::test_pool[(9, 5, 3, 3)-shuffled-contiguous-torch.bfloat16]",
+        *(
+            f"test_anchor_sums.py::test_values_and_gradients[{problem}-{layout}]"
+            for problem in ("pos-neg-exp-examples-both orders", "neg-neg-exp-mask-ordered")
+            for layout in ("one", "two", "singletons", "ragged", "pairs", "tiles")
+        ),
     )
 )
 SANITIZER_SECONDS = 60.0

@@ -17,6 +17,7 @@ from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.terms.formula import mean
 from tests.emulation.device import emulated
+from tests.support.compare import assert_elements_near
 from tests.support.problems import check_class_order
 
 TYPES = [torch.float64, torch.float32]
@@ -38,8 +39,8 @@ def test_unit_rows(device: emulated.Device, dtype: torch.dtype, shape: tuple[int
     unit = unit_rows(leaf, order)
     (unit * weights).sum().backward()
     rtol = 1e-5 if dtype == torch.float32 else 1e-13
-    torch.testing.assert_close(unit.detach().double(), F.normalize(exact)[order].detach(), rtol=rtol, atol=1e-7)
-    torch.testing.assert_close(leaf.grad.double(), exact.grad, rtol=100 * rtol, atol=100 * rtol)
+    assert_elements_near(unit, F.normalize(exact)[order], rtol, 1e-7)
+    assert_elements_near(leaf.grad, exact.grad, 100 * rtol, 100 * rtol)
     if shape[0] > 1:
         bad = unit_rows(torch.cat((torch.full((1, shape[1]), math.nan), x[1:])).to(dtype), torch.arange(shape[0]))
         assert bad.isnan().any(1).tolist() == [True] + [False] * (shape[0] - 1)
@@ -61,9 +62,9 @@ def test_mean_loss(device: emulated.Device, loss: str, dtype: torch.dtype, ancho
         expected.backward()
         value.backward()
         rtol = 1e-12 if dtype == torch.float64 else 1e-5
-        torch.testing.assert_close(value.detach().double(), expected.detach(), rtol=rtol, atol=rtol)
+        assert_elements_near(value, expected, rtol, rtol)
         for leaf, true in zip(leaves[: 1 + with_mixed], truth, strict=False):
-            torch.testing.assert_close(leaf.grad.double(), true.grad, rtol=rtol, atol=rtol)
+            assert_elements_near(leaf.grad, true.grad, rtol, rtol)
 
 
 class CountedKernels(TorchDispatchMode):

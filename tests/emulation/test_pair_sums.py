@@ -1,8 +1,4 @@
-"""The CUDA kernels without a GPU: their own source, run thread by thread on the CPU, against the reference.
-
-Values, gradients, that every element is written, that the bits do not depend on the order of blocks and threads, and
-that no thread waits at a barrier which others never reach. What this cannot show is in test_gpu.py.
-"""
+"""pair_sums and pair_lambda on the emulated device: what test_every_op.py leaves out."""
 
 from __future__ import annotations
 
@@ -16,67 +12,17 @@ from torch import Tensor
 from metrix_ext import reference
 from metrix_ext.ops import pair_lambda, pair_sums
 from metrix_ext.terms.pair_sets import PAIR_SETS
+from tests.emulation.checks import check
 from tests.emulation.device import emulated
 from tests.emulation.device.emulated import tiny_blocks
-from tests.support.problems import CASES, CLASS_SIZES, GIVEN, WINDOWS, check_diagonals, check_with_clean, make_problem
+from tests.support.compare import assert_near
+from tests.support.op_checks import evaluate, evaluate_reference
+from tests.support.ops import PAIR_SUMS
+from tests.support.problems import GIVEN, WINDOWS, check_diagonals, check_with_clean, make_problem
 
 ALL_SETS = ("clean", *PAIR_SETS)
 # More than one block of anchors, of firsts and of columns.
 LARGE = {"many": (37, 3, 5), "tail": (20, 8, 1, 9, 2, 1, 4)}
-CLASS_SIZES.update(LARGE)
-SMALL = [case for case in CASES if case[2] not in ("wide", *LARGE)]
-
-
-def evaluate(function, problem, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """Sums, counts, and the gradients under an upstream gradient that differs from anchor to anchor."""
-    arguments = problem.arguments(dtype, grad=True)
-    sums, nonzero = function(**arguments)
-    weights = torch.linspace(0.5, 2.0, sums.numel(), dtype=sums.dtype).reshape(sums.shape)
-    finite = torch.where(sums.detach().isfinite(), sums, torch.zeros_like(sums))
-    (finite * weights).sum().backward()
-    results = {"sums": sums.detach()}
-    if not problem.rho[0].exponential:
-        results["nonzero"] = nonzero
-    for name, value in arguments.items():
-        if isinstance(value, Tensor) and value.requires_grad:
-            results[f"gradient of {name}"] = torch.zeros_like(value) if value.grad is None else value.grad
-    return results
-
-
-def error(actual: Tensor, expected: Tensor) -> float:
-    """Relative l2 error of what is finite; infinite if an infinity or a NaN is not where it should be."""
-    actual = actual.double()
-    if actual.isnan().any() or not torch.equal(actual.isinf(), expected.isinf()):
-        return math.inf
-    finite = expected.isfinite()
-    return float((actual - expected)[finite].norm() / (1e-12 + expected[finite].norm()))
-
-
-def check(device: emulated.Device, problem, dtypes=(torch.float64, torch.float32)) -> None:
-    truth = evaluate(reference.pair_sums, problem)
-    for dtype in dtypes:
-        plain = evaluate(reference.pair_sums, problem, dtype)
-        device.run_backwards(False)
-        results = evaluate(pair_sums, problem, dtype)
-        device.run_backwards(True)
-        again = evaluate(pair_sums, problem, dtype)
-        for name, expected in truth.items():
-            # No worse than the plain formula in the same type, plus a few roundings.
-            allowed = 1e-11 if dtype == torch.float64 else 2e-5 + error(plain[name], expected)
-            assert error(results[name], expected) <= allowed, f"{name}, {dtype}"
-            assert torch.equal(results[name], again[name]), f"{name}, {dtype}: not the same bits in another order"
-        if len(problem.floats["similarity"]) == problem.floats["similarity"].shape[1]:
-            device.run_backwards(False)
-            known = evaluate(pair_sums, problem.in_order(), dtype)
-            for name, expected in known.items():
-                assert torch.equal(results[name], expected), f"{name}, {dtype}: other bits where the order is known"
-
-
-@pytest.mark.parametrize(("pairs", "rho", "layout", "masked"), SMALL)
-def test_values_and_gradients(device: emulated.Device, pairs: str, rho: str, layout: str, masked: bool) -> None:
-    for renormalize in (False,) if pairs == "clean" else (False, True):
-        for scalar_lambda, proxies in ((False, False), (True, False), (False, True)):
-            check(device, make_problem(pairs, rho, layout, masked, renormalize, scalar_lambda, proxies, seed=3))
 
 
 @tiny_blocks
@@ -84,7 +30,8 @@ def test_values_and_gradients(device: emulated.Device, pairs: str, rho: str, lay
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("layout", list(LARGE))
 def test_several_blocks(device: emulated.Device, pairs: str, masked: bool, layout: str) -> None:
-    check(device, make_problem(pairs, "exp", layout, masked, pairs != "clean", seed=7), [torch.float32])
+    problem = make_problem(pairs, "exp", LARGE[layout], masked, pairs != "clean", seed=7)
+    check(device, PAIR_SUMS, problem.arguments(), [torch.float32])
 
 
 @tiny_blocks
@@ -92,18 +39,20 @@ def test_several_blocks(device: emulated.Device, pairs: str, masked: bool, layou
 @pytest.mark.parametrize("rho", ["exp", "linear"])
 def test_windows(device: emulated.Device, pairs: str, rho: str) -> None:
     for window, renormalize, proxies in itertools.product(WINDOWS, (False, True), (False, True)):
-        check(device, make_problem(pairs, rho, "ragged", False, renormalize, proxies=proxies).window(*window))
-    check(device, make_problem(pairs, rho, "ragged", scalar_lambda=True).window(5, 9))
-    check(device, make_problem(pairs, rho, "many").window(37, 45), [torch.float32])
-    check(device, make_problem(pairs, rho, "many").window(0, 40), [torch.float32])
+        problem = make_problem(pairs, rho, "ragged", False, renormalize, proxies=proxies).window(*window)
+        check(device, PAIR_SUMS, problem.arguments())
+    one_lambda = make_problem(pairs, rho, "ragged", scalar_lambda=True)
+    check(device, PAIR_SUMS, one_lambda.window(5, 9).arguments())
+    for window in ((37, 45), (0, 40)):
+        check(device, PAIR_SUMS, make_problem(pairs, rho, LARGE["many"]).window(*window).arguments(), [torch.float32])
 
 
 @tiny_blocks
 @pytest.mark.parametrize("pairs", PAIR_SETS)
 def test_with_clean(device: emulated.Device, pairs: str) -> None:
     for rho, proxies in itertools.product(("exp", "linear"), (False, True)):
-        check_with_clean(make_problem(pairs, rho, "many", proxies=proxies))
-    check_with_clean(make_problem(pairs, "exp", "tail", masked=True), torch.float32)
+        check_with_clean(make_problem(pairs, rho, LARGE["many"], proxies=proxies))
+    check_with_clean(make_problem(pairs, "exp", LARGE["tail"], masked=True), torch.float32)
 
 
 @tiny_blocks
@@ -119,23 +68,26 @@ def test_diagonals(device: emulated.Device, pairs: str, given: tuple[str, ...]) 
 def test_weights_of_zero(device: emulated.Device, pairs: str, lam: float) -> None:
     problem = make_problem(pairs, "exp", "ragged", scalar_lambda=True, renormalize=False)
     problem.floats["lam"].fill_(lam)
-    check(device, problem)
+    check(device, PAIR_SUMS, problem.arguments())
     problem = make_problem(pairs, "exp", "ragged", renormalize=False)
     problem.floats["lam"][::2] = lam
     problem.floats["similarity"][:, 0] = 5.0  # the largest exponents by far, some of them of terms without weight
-    check(device, problem)
+    check(device, PAIR_SUMS, problem.arguments())
 
 
 @pytest.mark.parametrize("pairs", ALL_SETS)
 @pytest.mark.parametrize("factor", [-1e3, 1e3])
 def test_exponents_beyond_the_range_of_floats(device: emulated.Device, pairs: str, factor: float) -> None:
-    problem = make_problem(pairs, "exp", "tail", renormalize=False)
+    problem = make_problem(pairs, "exp", LARGE["tail"], renormalize=False)
     for name in ("similarity", "self_similarity"):
         if name in problem.floats:
             problem.floats[name] *= factor
-    check(device, problem, [torch.float64])
-    sums = evaluate(pair_sums, problem, torch.float32)["sums"]
-    assert error(sums, evaluate(reference.pair_sums, problem)["sums"]) < 1e-6
+    check(device, PAIR_SUMS, problem.arguments(), [torch.float64])
+    sums, truth = (
+        evaluate(PAIR_SUMS, problem.arguments(), torch.float32),
+        evaluate_reference(PAIR_SUMS, problem.arguments()),
+    )
+    assert_near(sums["sums"], truth["sums"], 1e-6)
 
 
 @pytest.mark.parametrize("pairs", ALL_SETS)
@@ -174,12 +126,11 @@ LAUNCHES = {
 
 @pytest.mark.parametrize("pairs", ALL_SETS)
 def test_number_of_launches_at_a_batch_of_100(device: emulated.Device, pairs: str) -> None:
-    CLASS_SIZES["batch"] = (5,) * 20
     forward, plain, renormalized = LAUNCHES[pairs]
     for renormalize, backward in ((False, plain), (True, renormalized)):
         if backward is None:
             continue
-        problem = make_problem(pairs, "linear", "batch", renormalize=renormalize)
+        problem = make_problem(pairs, "linear", (5,) * 20, renormalize=renormalize)
         grouping = int(pairs in ("pos-neg", "pos-pos", "neg-neg"))
         for given, more in ((problem, grouping), (problem.in_order(), 0)):
             arguments = given.arguments(torch.float32, grad=True)

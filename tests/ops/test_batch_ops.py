@@ -38,10 +38,6 @@ def test_class_order_of_many_and_of_strided_labels() -> None:
     check_class_order(labels[:, 0])
 
 
-def test_class_order_opcheck() -> None:
-    torch.library.opcheck(torch.ops.metrix_ext.class_order, (torch.randint(0, 4, (20,)),))
-
-
 # ---- unit_rows ------------------------------------------------------------------------------------------------
 
 
@@ -66,11 +62,6 @@ def test_unit_rows_keeps_a_nan_in_its_row() -> None:
     x = torch.randn(4, 6)
     x[2, 1] = math.nan
     assert unit_rows(x, torch.tensor([3, 2, 1, 0])).isnan().any(1).tolist() == [False, True, False, False]
-
-
-def test_unit_rows_opcheck() -> None:
-    x = torch.randn(6, 9, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.metrix_ext.unit_rows, (x, torch.randperm(6)))
 
 
 # ---- mean_loss ------------------------------------------------------------------------------------------------
@@ -99,10 +90,3 @@ def test_mean_loss_is_the_formula(formula: Formula, dtype: torch.dtype) -> None:
         for leaf, truth in zip(leaves, exact, strict=True):
             torch.testing.assert_close(leaf.grad.double(), truth.grad, **tolerance(dtype))
     assert mean_loss(torch.tensor([[math.nan, 1.0], [1.0, 1.0]], dtype=dtype), formula).isnan()
-
-
-@pytest.mark.parametrize("with_mixed", [False, True])
-def test_mean_loss_opcheck(with_mixed: bool) -> None:
-    sums = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    mixed = torch.randn(5, 2, dtype=torch.float64, requires_grad=True) if with_mixed else None
-    torch.library.opcheck(torch.ops.metrix_ext.mean_loss, (sums, mixed, 0.4, "log1p", [0.5, 2.0], False))

@@ -1,16 +1,21 @@
-"""What only one of several workers of pytest-xdist may do at a time."""
+"""What only one of several processes may do at a time, such as the workers of pytest-xdist."""
 
 import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def one_worker_at_a_time(name: str) -> Iterator[None]:
-    """Waits until no other process of this user is in a block of that name."""
-    with open(Path(tempfile.gettempdir()) / f"metrix-{os.getuid()}-{name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also if this process is killed
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the file; a process that dies lets it go."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def one_worker_at_a_time(name: str) -> AbstractContextManager[None]:
+    """Waits until no other process of this user is in a block of that name."""
+    return locked(Path(tempfile.gettempdir()) / f"metrix-{os.getuid()}-{name}.lock")

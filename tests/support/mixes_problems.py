@@ -1,14 +1,16 @@
-"""Lists of mixes to test mix_pool and anchor_sums with: feature maps, anchors, labels, lambda; and how to compare."""
+"""Lists of mixes to test mix_pool and anchor_sums with: feature maps, anchors, labels, lambda."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from metrix_ext.ops.arguments import AnchorSumsArguments
-from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.mixes import Mixes, all_pairs
 from metrix_ext.terms.relations import Relations
+from tests.support.problems import RHO
 
 CLASS_SIZES = {
     "one": (1,),
@@ -18,6 +20,11 @@ CLASS_SIZES = {
     "pairs": (2, 2, 2),
     "tiles": (5, 5, 5, 5, 5, 5),
 }
+
+WHO = ("examples", "proxies", "shuffled", "mask")
+POOL_LAYOUTS = ("contiguous", "channels_last", "strided")
+# Examples, channels, height, width: nothing to mix, one pair, one position, tails of vectors, whole groups of pairs.
+POOL_SHAPES = ((0, 3, 1, 1), (1, 5, 2, 2), (2, 5, 1, 1), (5, 1, 1, 7), (9, 16, 3, 1), (11, 37, 3, 2), (21, 70, 7, 7))
 
 
 def random_mixes(examples: int, ordered: bool, dtype: torch.dtype, seed: int = 0, shuffle: bool = False) -> Mixes:
@@ -61,19 +68,32 @@ def relations(sizes: tuple[int, ...], who: str) -> tuple[Relations, int, int]:
     return own, n, n
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """The l2 norm of the difference relative to that of what is expected; infinities are the same ones."""
-    assert torch.equal(actual.isinf(), expected.isinf())
-    finite = ~expected.isinf()
-    difference = actual.to(expected.dtype)[finite] - expected[finite]
-    return float(difference.norm() / (1e-30 + expected[finite].norm()))
-
-
-def assert_no_worse(actual: list[Tensor], exact: list[Tensor], naive: list[Tensor], floor: float) -> None:
-    """Of float32 results: no less accurate than those of the plain formula in float32, but for a few roundings."""
-    for a, e, n in zip(actual, exact, naive, strict=True):
-        assert a.dtype == torch.float32
-        assert relative_error(a, e) <= relative_error(n, e) + floor
+def sums_problem(
+    pairs: str = "pos-neg",
+    rho: str = "exp",
+    sizes: tuple[int, ...] = CLASS_SIZES["ragged"],
+    who: str = "examples",
+    both_orders: bool = True,
+    normalize: bool = True,
+    shuffle: bool = False,
+    dim: int = 19,
+) -> dict[str, Any]:
+    """Arguments of anchor_sums, in float64."""
+    related, anchor_count, examples = relations(sizes, who)
+    mixes = random_mixes(examples, not both_orders, torch.float64, shuffle=shuffle)
+    generator = torch.Generator().manual_seed(11)
+    mixed = torch.randn(len(mixes), dim, generator=generator, dtype=torch.float64)
+    anchors = F.normalize(torch.randn(anchor_count, dim, generator=generator, dtype=torch.float64))
+    return {
+        "mixed": mixed if normalize else F.normalize(mixed),
+        "anchors": anchors,
+        "relations": related,
+        "rho": RHO[rho],
+        "pairs": pairs,
+        "mixes": mixes,
+        "both_orders": both_orders,
+        "normalize": normalize,
+    }
 
 
 def flat_arguments(
@@ -83,3 +103,16 @@ def flat_arguments(
     nothing = torch.empty(0)
     arguments = AnchorSumsArguments.of(nothing, nothing, relations, mixes, pairs, both_orders, normalize, *flat(rho))
     return arguments[2:]
+
+
+def pool_problem(
+    shape: tuple[int, int, int, int], layout: str = "contiguous", ordered: bool = False, shuffle: bool = False
+) -> dict[str, Any]:
+    """Arguments of mix_pool, in float64."""
+    generator = torch.Generator().manual_seed(7)
+    return {
+        "features": feature_maps(*shape, layout),
+        "order": torch.randperm(shape[0], generator=generator),
+        "mixes": random_mixes(shape[0], ordered, torch.float64, shuffle=shuffle),
+        "averages": torch.randn(shape[:2], generator=generator, dtype=torch.float64),
+    }

@@ -78,7 +78,7 @@ class Problem:
 def make_problem(
     pairs: str,
     rho: str = "exp",
-    layout: str = "ragged",
+    layout: str | tuple[int, ...] = "ragged",
     masked: bool = False,
     renormalize: bool = True,
     scalar_lambda: bool = False,
@@ -86,9 +86,13 @@ def make_problem(
     seed: int = 0,
     dim: int = 6,
 ) -> Problem:
-    """Anchors are the examples, or with ``proxies`` others, some without any positive."""
+    """Anchors are the examples, or with ``proxies`` others, some without any positive.
+
+    Args:
+        layout: a name of CLASS_SIZES, or the sizes themselves.
+    """
     g = torch.Generator().manual_seed(seed)
-    sizes = CLASS_SIZES[layout]
+    sizes = CLASS_SIZES[layout] if isinstance(layout, str) else layout
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
     n = len(labels)
     x = F.normalize(torch.randn(n, dim, generator=g, dtype=torch.float64))

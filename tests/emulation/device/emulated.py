@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import hashlib
 import importlib
 import importlib.util
-import os
 import shutil
-import subprocess
-import sys
 import sysconfig
-import tempfile
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from metrix_ext import native
 from metrix_ext.ops import launch
+from tests.support import shared_build
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "csrc"
@@ -70,35 +68,31 @@ class Device:
         return int(self._controls.emulation_copied_bytes())
 
 
-def build(*extra_flags: str) -> Path:
+def build(tiny_blocks: bool = False) -> Path:
     """The module; kept between runs for as long as its sources stay the same."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("the emulation needs g++")
     pybind11 = pytest.importorskip("pybind11")  # every test loads this module, in environments without it, too
     includes = [str(HERE), str(CSRC), pybind11.get_include(), sysconfig.get_path("include")]
-    command = [compiler, *FLAGS, *extra_flags, *(f"-I{path}" for path in includes)]
-    digest = hashlib.sha256(" ".join([*command, torch.__version__, sys.version]).encode())
-    for path in sorted([*CSRC.rglob("*.*"), *HERE.glob("*.*")]):
-        if path.suffix in (".h", ".cuh", ".cu", ".cpp"):
-            digest.update(path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"metrix_emulation-{os.getuid()}" / digest.hexdigest()[:16]
+    command = [compiler, *FLAGS, *[TINY_BLOCKS] * tiny_blocks, *(f"-I{path}" for path in includes)]
+    texts = [p for p in (*CSRC.rglob("*.*"), *HERE.glob("*.*")) if p.suffix in (".h", ".cuh", ".cu", ".cpp")]
+    folder = shared_build.folder_of(shared_build.digest([*command, torch.__version__], texts))
     library = folder / "_C.so"
-    if library.exists():
-        return library
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        objects = [Path(scratch) / f"{source.parent.name}_{source.name}.o" for source in SOURCES]
-        compilations = [
-            subprocess.Popen([*command, "-c", "-x", "c++", str(source), "-o", str(target)])
-            for source, target in zip(SOURCES, objects, strict=True)
-        ]
-        failed = [source.name for source, run in zip(SOURCES, compilations, strict=True) if run.wait() != 0]
-        assert not failed, f"the emulation does not compile: {failed}"
-        linked = Path(scratch) / "_C.so"
-        subprocess.run([compiler, "-shared", *map(str, objects), "-o", str(linked)], check=True)
-        os.replace(linked, library)
+    if not library.exists():
+        shared_build.compile_library([*command, "-c", "-x", "c++"], [compiler, "-shared"], SOURCES, library)
     return library
+
+
+def build_in_background() -> None:
+    """Starts compiling both modules. A test that needs one waits for it, and tells what went wrong."""
+
+    def both() -> None:
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            build(tiny_blocks=False)
+            build(tiny_blocks=True)
+
+    threading.Thread(target=both, daemon=True).start()
 
 
 def install(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
