@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrix_ext.ops.arguments import AnchorSumsArguments
+from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.mixes import Mixes, all_pairs
 from metrix_ext.terms.relations import Relations
 from tests.support.problems import RHO
