@@ -64,6 +64,7 @@ def step(optimizer: Optimizer, total: Tensor, clip_grad_value: float) -> None:
     optimizer.zero_grad()
     total.backward()
     if clip_grad_value:
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_value_(group["params"], clip_grad_value)
+        # All groups at once: torch refuses to clip where there is no gradient, as in the backbone's while it warms up.
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_value_(parameters, clip_grad_value)
     optimizer.step()
