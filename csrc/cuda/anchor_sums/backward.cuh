@@ -1,18 +1,19 @@
 // anchor_sums, backward: the gradient of the mixes by warps that own 4 of them, that of the anchors by blocks that own
 // 4 of those. Nothing of forward is kept but its sums:
 //
-//   prepare_anchors    what the terms of an anchor share: its sum, the gradient from above   rho/exponential.cuh
-//   mixed_gradients    a warp, 4 mixes q; for every 8 anchors a of the classes of their examples:
-//     index, load, product    s = <z_q, x_a> / |z_q| of 32 terms, one a lane        class_groups.cuh,
-//     inner_products.cuh exponent     ds = d loss / d s, in each lane rho/exponential.cuh, of_term() accumulate   d z_q
-//     += ds x_a, and along_q += ds s                             add_rows() merge        (d z_q - along_q z_q / |z_q|)
-//     / |z_q|, rounded to the elements of z
-//   anchor_gradients   a block, 4 anchors a; for every 8 mixes q of a warp that some of them use:
-//     the same, and d x_a += ds / |z_q| z_q
-//     merge        warps through shared memory, splits of the mixes in add_splits
+//   prepare_anchors   what the terms of an anchor share: its sum, the gradient from above    rho/exponential.cuh
+//   mixed_gradients   a warp, 4 mixes q; for every 8 anchors a of the classes of their examples:
+//     index       which anchors, and which of them use mix q                       AnchorRange; class_groups.cuh
+//     load, mix   s = <z_q, x_a> / |z_q| of 32 terms, one a lane                   inner_products.cuh
+//     exponent    ds = d loss / d s, in each lane                                  rho/exponential.cuh, of_term()
+//     accumulate  d z_q += ds x_a, and along_q += ds s                             add_rows()
+//     merge       (d z_q - along_q z_q / |z_q|) / |z_q|, rounded to the type of z
+//   anchor_gradients  a block, 4 anchors a; for every 8 mixes q of a warp that some of them use:
+//     the same, but d x_a += ds z_q / |z_q|
+//     merge       warps through shared memory, splits of the mixes in add_splits
 //
 //     lane l holds elements [4 l, 4 l + 4), [4 l + 128, ...), [4 l + 256, ...), [4 l + 384, ...) of each of its 4 rows:
-//     slice 0 |0000|1111|...|31..|0000|1111|...|31..| ... 512 floats |  slice 1 (blockIdx.y)  | ...
+//     slice 0  |0000|1111|...|31..|0000|1111|...|31..| ... 512 floats |  slice 1 (blockIdx.y)  | ...
 #pragma once
 
 #include "class_groups.cuh"
@@ -24,8 +25,8 @@ namespace metrix::cuda {
 constexpr int kOwnMixes = 4, kOwnAnchors = 4;
 constexpr int kOtherMixes = kWarp / kOwnAnchors, kOtherAnchors = kWarp / kOwnMixes;
 
-// Elements of a row that a warp has in registers at once: 512 floats or 128 doubles. Of 4 rows they are 64 registers of
-// a lane, the rows that are added 16, and the products of the next 32 terms reuse what is left.
+// Elements of a row that a warp has in registers at once: 512 floats or 128 doubles. 4 rows of them take 64 registers
+// of a lane (double: 32), a row that is added to them another 16 (8).
 template <class T>
 constexpr int kRuns = sizeof(T) == 4 ? 4 : 2;
 

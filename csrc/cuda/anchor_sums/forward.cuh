@@ -21,7 +21,7 @@
 
 namespace metrix::cuda {
 
-// 32 products, a run of 4 elements of each mix and one of an anchor: 53 registers of float before any address.
+// 32 products, a run of 4 elements of each mix and one of an anchor: 52 registers of float before any address.
 constexpr int kSummedAnchors = 8, kSummedMixes = kWarp / kSummedAnchors;
 
 template <class Family, class T>
@@ -29,19 +29,19 @@ using SumOf = typename Family::template Sum<T, 1, Sides::kBoth>;
 
 // A term, no terms, and two sums merged, of whichever family. What is not finite comes out as NaN, as everywhere.
 template <class T>
-__device__ __forceinline__ PartialSum<T> partial_of_term(bool exponential, const DeviceRho<T>& rho, int side, T s,
+__device__ __forceinline__ PartialSum<T> partial_of_term(FamilyId exponential, const DeviceRho<T>& rho, int side, T s,
                                                          T weight) {
   if (!(s - s == T(0))) return {T(0), kNaN<T>};
   return in_family(exponential, [&](auto family) { return SumOf<decltype(family), T>::of_term(rho, side, s, weight); });
 }
 
 template <class T>
-__device__ __forceinline__ PartialSum<T> empty_partial(bool exponential) {
+__device__ __forceinline__ PartialSum<T> empty_partial(FamilyId exponential) {
   return in_family(exponential, [](auto family) { return SumOf<decltype(family), T>::empty(); });
 }
 
 template <class T>
-__device__ __forceinline__ PartialSum<T> merge_partials(bool exponential, const PartialSum<T>& x,
+__device__ __forceinline__ PartialSum<T> merge_partials(FamilyId exponential, const PartialSum<T>& x,
                                                         const PartialSum<T>& y) {
   return in_family(exponential, [&](auto family) { return SumOf<decltype(family), T>::merge(x, y); });
 }
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
   AnchorGroup<kSummedAnchors> group;
   if (!group.load(args)) return;
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
-  const bool exponential = args.rho.exponential;
+  const FamilyId exponential = args.rho.exponential;
   const LaneRows<T> anchors{args.anchors, args.size, group.anchor};
 
   PartialSum<T> sum[2] = {empty_partial<T>(exponential), empty_partial<T>(exponential)};

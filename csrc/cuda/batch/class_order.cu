@@ -1,3 +1,6 @@
+// class_order: examples sorted by class. A thread takes an example and counts how many labels are below its own, or
+// equal and before it: that is its place, and below to below + equal is the range of its class
+// (common/counting_sort.cuh).
 #include "class_order.h"
 #include "cuda/common/counting_sort.cuh"
 

@@ -1,4 +1,8 @@
-// Forward one block adds up all anchors, in an order that follows from their number; backward a thread takes one.
+// mean_loss: from the two sums of every anchor to the loss. Forward one block adds up all anchors, in an order that
+// follows from their number; backward a thread takes one.
+//   load        the sums of an anchor, clean and mixed
+//   loss        tau(sigma(positive) + sigma(negative)), or its derivatives by the sums     mean_loss.h, anchor_loss()
+//   merge       thread by thread, lanes by exchange, warps through shared memory; divided by the anchors
 #include "cuda/common/launch.h"
 #include "cuda/common/warp.cuh"
 #include "mean_loss.h"

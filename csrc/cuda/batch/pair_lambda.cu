@@ -1,4 +1,7 @@
-// lambda of every pair: one thread a pair, the arithmetic of math.h in double precision.
+// pair_lambda: lambda of every pair, one thread a pair.
+//   index       pair -> (row, column) -> global indices (i, j)
+//   lambda      Philox-4x32-10 of (seed, i, j) -> quantile of Beta(alpha, alpha), in double precision   math.h
+//   store       as the weight of the first: lambda_ji = 1 - lambda_ij                                   math.h
 #include "cuda/common/launch.h"
 #include "pair_lambda.h"
 

@@ -1,4 +1,6 @@
-// A warp takes a row.
+// unit_rows: x / |x| by rows, and its gradient. A warp takes a row, a lane every 32nd element of it.
+//   forward     |x|^2 over the lanes, then a second pass divides
+//   backward    along = <y, dy> over the lanes, then dx = (dy - along y) / |x|
 #include "cuda/common/launch.h"
 #include "cuda/common/warp.cuh"
 #include "unit_rows.h"

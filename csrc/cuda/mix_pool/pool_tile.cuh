@@ -2,9 +2,9 @@
 // memory once, a few positions at a time, while the warps work on those that came before; every warp mixes its own rows
 // and columns of the tile.
 //
-//     shared memory, one stage:  2 positions x (32 rows i + 32 columns j) x 64 channels
-//     stage        at work | on its way | on its way       3 of them; the thread that copies a piece is not the one
-//     that positions    x, x+1  | x+2, x+3   | x+4, x+5         uses it: one barrier a stage
+//     one stage in shared memory:  2 positions x (32 rows i + 32 columns j) x 64 channels
+//     stage        at work   on its way   on its way       one barrier a stage: a thread uses what others have copied
+//     positions    x, x+1    x+2, x+3     x+4, x+5
 //
 //                   columns 0-7     8-15     16-23    24-31
 //     rows 0-7        warp 0       warp 1    warp 4   warp 5      a warp has 8 x 8 mixes, a lane 2 channels of each:

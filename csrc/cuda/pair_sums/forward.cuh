@@ -13,13 +13,12 @@
 //         accumulate  sum[side][a] += weight[side] 2^exponent                            the same; common/exp2.cuh
 //   merge       lanes of a warp, warps of the block (here), strips of columns (merge_sums)    common/warp.cuh
 //
-//                        strip blockIdx.y = 0           strip 1
-//     thread (column j)   0    1    2   ...  127     |   0    1  ...
-//     first  i = i_0      |    |    |         |      |   |    |          every thread walks down its column; its 16
-//     sums
-//            i = i_1      |    |    |         |      |   |    |          and the s(a, j) stay in registers, while
-//            ...          v    v    v         v      |   v    v          s(a, i) comes from shared memory
-//            i = i_31                                |                   for all 128 at once
+//                         strip blockIdx.y = 0       strip 1
+//     thread (column j)   0    1    2  ...  127   |  0    1  ...
+//     first i = i_0       |    |    |        |    |  |    |         every thread walks down its column; its 16 sums
+//           i = i_1       |    |    |        |    |  |    |         and the s(a, j) stay in registers, while
+//           ...           v    v    v        v    |  v    v         s(a, i) comes from shared memory for all 128
+//           i = i_31                              |                 at once
 #pragma once
 
 #include "pair.cuh"

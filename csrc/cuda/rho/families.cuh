@@ -9,6 +9,9 @@ namespace metrix::cuda {
 static_assert(RhoFamily<Exponential, float> && RhoFamily<Exponential, double>);
 static_assert(RhoFamily<Linear, float> && RhoFamily<Linear, double>);
 
+// What tells at run time which family a rho is of.
+using FamilyId = decltype(Rho::exponential);
+
 // Calls with the family of a rho, on the host: kernels are compiled for each.
 template <class Call>
 void with_family(const Rho& rho, const Call& call) {
@@ -17,7 +20,7 @@ void with_family(const Rho& rho, const Call& call) {
 
 // The same in a kernel that is compiled once for all of them.
 template <class Call>
-__device__ __forceinline__ auto in_family(bool exponential, const Call& call) {
+__device__ __forceinline__ auto in_family(FamilyId exponential, const Call& call) {
   return exponential ? call(Exponential{}) : call(Linear{});
 }
 

@@ -1,7 +1,8 @@
 // A template for families of rho whose terms are added up as they are: sum = sum_k w_k rho(s_k). A Formula fills it in
 // with rho and its derivative (linear.cuh has one). To add such a family:
 //   1. a file beside this with its Formula and `using Name = Pointwise<NameFormula>;`
-//   2. a line in families.cuh that chooses it by what csrc/pair_sums.h has in Rho.
+//   2. in families.cuh its header, a static_assert, and a case in both functions; Rho::exponential in csrc/pair_sums.h,
+//      by which they choose, becomes an enum of the families
 // If it needs numbers besides scale, shift and floor, they go into RhoSide and, in the kernels' type, DeviceRho.
 #pragma once
 
@@ -21,7 +22,8 @@ class PointwiseSum {
  public:
   static constexpr int kAnchors = anchors;
   static constexpr Sides kSides = sides;
-  // 65,536 registers / (4 * 128 threads) = 128 for a thread: sums and counts of 8 anchors on 2 sides are 32.
+  // 65,536 registers / (4 * 128 threads) = 128 for a thread. Sums and counts of 8 anchors on 2 sides are 32; with the
+  // linear formula the whole kernel takes 110. 5 blocks would leave it 96.
   static constexpr int kBlocksPerMultiprocessor = 4;
   static constexpr bool kCountsTerms = true;
 
