@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrix_ext import reference
+from metrix_ext.ops.feature_chunks import FeatureSumsArguments
 from metrix_ext.ops.feature_sums import feature_sums
 from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.mixes import Mixes, all_pairs
@@ -41,8 +42,7 @@ def call_feature_sums(
     related = relations.positives, relations.self_index, relations.mask
     wanted = [features.requires_grad, weight.requires_grad, anchors.requires_grad]
     options = pairs, one_mix_per_pair, average, *flat(rho), workspace, wanted
-    sums, nonzero, *_kept = feature_sums(features, weight, bias, anchors, order, *related, lam, *options)
-    return sums, nonzero.detach()
+    return feature_sums(FeatureSumsArguments(features, weight, bias, anchors, order, *related, lam, *options))
 
 
 def feature_sums_of_all_pairs(
