@@ -50,6 +50,4 @@ SMALL = [
 )
 def test_values_and_gradients(device: emulated.Device, op: Op, make: Callable[[], Iterable[Arguments]]) -> None:
     for arguments in make():
-        before = device.launches()
         check(device, op, arguments)
-        assert device.launches() > before

@@ -30,6 +30,7 @@ class Budget:
         double: of float64.
         single: of float32, beyond ``factor`` times the error of the plain formula in float32.
         smallest: added to the norm of the truth, for gradients that cancel to nothing.
+        nothing: a truth with a smaller norm is 0, and the bound absolute.
         from_exact_inputs: the truth is that of the inputs before they are rounded to float32.
     """
 
@@ -37,6 +38,7 @@ class Budget:
     single: float
     factor: float = 1.0
     smallest: float = 1e-30
+    nothing: float = 0.0
     from_exact_inputs: bool = False
 
 
@@ -199,6 +201,8 @@ def check_budget(
     what = f"{op}, {name}, {dtype}"
     if name == "nonzero" or not truth.is_floating_point():
         assert torch.equal(found.cpu().to(truth.dtype), truth), f"{what}: {describe(found, truth)}"
+    elif truth.norm() < budget.nothing:
+        assert found.norm() < (budget.double if dtype == torch.float64 else budget.single), what
     elif dtype == torch.float64:
         assert_near(found, truth, budget.double, what, budget.smallest)
     else:
@@ -310,13 +314,14 @@ def check_compiled(op: Op, arguments: Arguments) -> None:
         assert_near(found[name], t, 1e-12, f"{op.name}, {name}, compiled", op.budget.smallest)
 
 
-def check_strided(op: Op, arguments: Arguments, dtype: torch.dtype = torch.float64) -> None:
+def check_strided(op: Op, arguments: Arguments, device: str | torch.device = "cpu") -> None:
     """The results do not depend on the strides of what is given, nor do their bits where the kernels alone read it."""
-    given = {name: given_as(value, dtype) for name, value in arguments.items()}
+    dtype = torch.float64
+    given = {name: given_as(value, dtype, device) for name, value in arguments.items()}
     turned = {name: strided(value) if isinstance(value, Tensor) else value for name, value in given.items()}
     assert any(isinstance(t, Tensor) and not t.is_contiguous() for t in turned.values())
-    found = results(op, op.call, prepare(op, turned, dtype), layout=strided)
-    right = evaluate(op, given, dtype)
+    found = results(op, op.call, prepare(op, turned, dtype, device), layout=strided)
+    right = evaluate(op, given, dtype, device)
     if not op.adds_in_order_of_memory:
         check_same(found, right, f"{op.name}, not contiguous")
     for name, t in found.items():

@@ -82,22 +82,26 @@ def make_problem(
     masked: bool = False,
     renormalize: bool = True,
     scalar_lambda: bool = False,
-    proxies: bool = False,
+    proxies: bool | int = False,
     seed: int = 0,
     dim: int = 6,
+    zeros: int = 0,
 ) -> Problem:
     """Anchors are the examples, or with ``proxies`` others, some without any positive.
 
     Args:
         layout: a name of CLASS_SIZES, or the sizes themselves.
+        proxies: a number: of so many of the classes in order.
+        zeros: so many of the examples are zero vectors.
     """
     g = torch.Generator().manual_seed(seed)
     sizes = CLASS_SIZES[layout] if isinstance(layout, str) else layout
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
     n = len(labels)
     x = F.normalize(torch.randn(n, dim, generator=g, dtype=torch.float64))
+    x[:zeros] = 0
     if proxies:
-        anchor_labels = torch.randperm(len(sizes) + 2, generator=g)
+        anchor_labels = torch.randperm(len(sizes) + 2, generator=g) if proxies is True else torch.arange(proxies)
         anchors = F.normalize(torch.randn(len(anchor_labels), dim, generator=g, dtype=torch.float64))
         self_index = torch.full_like(anchor_labels, -1)
     else:

@@ -39,15 +39,21 @@ PRODUCTS_SHARED_LIMIT = 20 * 1024
 every_target = pytest.mark.parametrize("target", TARGETS)
 
 
-@pytest.mark.parametrize("file", ["triton_cases.py", "triton_mixes_cases.py"])
-@pytest.mark.parametrize("part", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_kernels(part: str, file: str) -> None:
+# Of a file, in so many processes: those of the fast cases take 10 to 15 seconds each, so that workers can share them.
+PARTS = {"triton_cases.py": 6, "triton_mixes_cases.py": 2}
+
+
+@pytest.mark.parametrize(
+    ("file", "part"), [(file, f"{part}/{count}") for file, count in PARTS.items() for part in range(count)]
+)
+@pytest.mark.parametrize("speed", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_kernels(speed: str, file: str, part: str) -> None:
     """The interpreter has to be chosen before Triton is imported: another process."""
-    environment = dict(os.environ)
+    environment = {**os.environ, "METRIX_TEST_PART": part}
     if not torch.cuda.is_available():
         environment["TRITON_INTERPRET"] = "1"
     cases = Path(__file__).with_name(file)
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-m", part, str(cases)]
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-m", speed, str(cases)]
     done = subprocess.run(command, env=environment, cwd=cases.parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

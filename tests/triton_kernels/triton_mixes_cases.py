@@ -9,67 +9,52 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from triton_cases import DEVICE, RHO, distance, poisoned_memory, triton_backend  # noqa: F401
 
-import metrix_ext as mx
-from metrix_ext.ops.anchor_sums import anchor_sums
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.triton import anchor_sums as launches
 from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
-from metrix_ext.terms.relations import Relations
-from tests.support.mixes_problems import CLASS_SIZES, feature_maps, flat_arguments, random_mixes, relations
+from tests.support.compare import assert_elements_near, assert_near
+from tests.support.mixes_problems import CLASS_SIZES, WHO, flat_arguments, pool_problem, sums_problem
+from tests.support.op_checks import (
+    Arguments,
+    Budget,
+    Op,
+    Results,
+    checked,
+    evaluate,
+    evaluate_reference,
+    given_as,
+    in_half,
+    outputs,
+    prepare,
+    results,
+    upstream,
+)
+from tests.support.ops import ANCHOR_SUMS, MIX_POOL
+from tests.triton_kernels.on_triton import DEVICE, poisoned_memory, triton_backend  # noqa: F401
 
-every_dtype = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+RHO = ("exp", "linear")
+POOL_BUDGET = Budget(1e-13, 1e-7, factor=2.0)
+SUMS_BUDGET = Budget(1e-12, 2e-6, factor=2.0)
 half_types = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
 
-def compute(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def moved(mixes: Mixes, device: torch.device, dtype: torch.dtype | None = None) -> Mixes:
-    tensors = [t.to(device) for t in mixes.tensors]
-    tensors[2] = tensors[2].to(dtype or mixes.lam.dtype)
-    return Mixes(*tensors)
-
-
-def weighted(result: Tensor) -> Tensor:
-    """A fixed weighting of what is defined, to take gradients of."""
-    weight = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype, device=result.device).reshape(result.shape)
-    return (result.masked_fill(result == -math.inf, 0) * weight).sum()
+def half_results(op: Op, arguments: Arguments, half: torch.dtype) -> tuple[Results, Results]:
+    """Of inputs in a half type: what the kernels give, and the truth."""
+    found = results(op, op.call, in_half(op, arguments, half, DEVICE))
+    exact = {name: given_as(value, torch.float64) for name, value in in_half(op, arguments, half).items()}
+    return found, evaluate_reference(op, exact)
 
 
 # ---- mix_pool ----------------------------------------------------------------------------------------------
 
 
-def pool(
-    backend: str, features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    """Pooled mixes, and the gradients of features and averages."""
-    device = DEVICE if backend == "triton" else torch.device("cpu")
-    inputs = [t.to(device).detach().requires_grad_() for t in (features, averages) if t is not None]
-    lam_type = compute(features.dtype)
-    with mx.use_backend(backend):
-        pooled = mix_pool(inputs[0], order.to(device), moved(mixes, device, lam_type), *inputs[1:])
-        gradients = torch.autograd.grad(weighted(pooled), inputs)
-    return tuple(t.detach().cpu() for t in (pooled, *gradients))
-
-
-def pool_problem(
-    n: int, c: int, h: int, w: int, layout: str = "contiguous", ordered: bool = False, shuffle: bool = False
-) -> tuple[Tensor, Tensor, Mixes, Tensor]:
-    features = feature_maps(n, c, h, w, layout, seed=n + c)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(n))
-    return features, order, random_mixes(n, ordered, torch.float64, shuffle=shuffle), features.mean((2, 3))
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
 def test_mix_pool(layout: str, shuffle: bool) -> None:
-    problem = pool_problem(9, 5, 2, 3, layout, ordered=shuffle, shuffle=shuffle)
-    for given, right in zip(pool("triton", *problem), pool("reference", *problem), strict=True):
-        torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-12)
+    arguments = pool_problem((9, 5, 2, 3), layout, ordered=shuffle, shuffle=shuffle)
+    list(checked(MIX_POOL, arguments, [torch.float64], DEVICE, POOL_BUDGET))
 
 
 @pytest.mark.parametrize(
@@ -84,54 +69,45 @@ def test_mix_pool(layout: str, shuffle: bool) -> None:
     ],
 )
 def test_mix_pool_shapes(shape: tuple[int, int, int, int]) -> None:
-    problem = pool_problem(*shape)[:3]
-    for given, right in zip(pool("triton", *problem), pool("reference", *problem), strict=True):
-        torch.testing.assert_close(given, right, rtol=1e-12, atol=1e-12)
+    arguments = {**pool_problem(shape), "averages": None}
+    list(checked(MIX_POOL, arguments, [torch.float64], DEVICE, POOL_BUDGET))
 
 
 @half_types
 def test_mix_pool_of_half_types_is_rounded_once(dtype: torch.dtype) -> None:
-    features, order, mixes, averages = pool_problem(9, 20, 2, 2, "channels_last")
-    features = features.to(dtype)
-    mixes = moved(mixes, mixes.lam.device, torch.float32)
-    given = pool("triton", features, order, mixes, averages.float())
-    right = pool("reference", features.double(), order, moved(mixes, mixes.lam.device, torch.float64), averages)
+    given, right = half_results(MIX_POOL, pool_problem((9, 20, 2, 2), "channels_last"), dtype)
     # Triton's interpreter does not round to bfloat16 but cuts off.
     cuts_off = DEVICE.type == "cpu" and dtype == torch.bfloat16
     half_ulp = torch.finfo(dtype).eps / (1 if cuts_off else 2)
-    assert given[0].dtype == given[1].dtype == dtype
-    assert given[2].dtype == torch.float32
-    torch.testing.assert_close(given[0].double(), right[0], rtol=1.01 * half_ulp, atol=1e-6)
-    # The gradients that come in are rounded, too.
-    for gradient, truth in zip(given[1:], right[1:], strict=True):
-        assert distance(gradient, truth) < 2 * half_ulp
+    assert given["pooled"].dtype == given["gradient of features"].dtype == dtype
+    assert given["gradient of averages"].dtype == torch.float32
+    assert_elements_near(given["pooled"], right["pooled"], 1.01 * half_ulp, 1e-6)
+    for name in ("gradient of features", "gradient of averages"):
+        assert_near(given[name], right[name], 2 * half_ulp, name)
 
 
 def test_mix_pool_in_float32() -> None:
-    features, order, mixes, averages = pool_problem(9, 20, 2, 2)
-    single = features.float(), order, moved(mixes, mixes.lam.device, torch.float32), averages.float()
-    truth = pool("reference", features.float().double(), order, mixes, averages.float().double())
-    for given, naive, right in zip(pool("triton", *single), pool("reference", *single), truth, strict=True):
-        assert distance(given, right) <= 2 * distance(naive, right) + 1e-7
+    list(checked(MIX_POOL, pool_problem((9, 20, 2, 2)), [torch.float32], DEVICE, POOL_BUDGET))
 
 
 def test_first_of_equal_maxima_takes_the_gradient() -> None:
-    _, order, mixes, _ = pool_problem(9, 5, 2, 3)
-    _, gradient = pool("triton", torch.ones(9, 5, 2, 3), order, mixes)
-    assert (gradient[:, :, 0, 0] > 0).all()
-    assert gradient.flatten(2)[:, :, 1:].abs().max() == 0
+    given = prepare(MIX_POOL, pool_problem((9, 5, 2, 3)), torch.float32, DEVICE)
+    features = torch.ones_like(given["features"], requires_grad=True)
+    mix_pool(features, given["order"], given["mixes"]).sum().backward()
+    assert (features.grad[:, :, 0, 0] > 0).all()
+    assert features.grad.flatten(2)[:, :, 1:].abs().max() == 0
 
 
 @pytest.mark.parametrize("with_gradient", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_nan_comes_out_where_it_is_mixed(shuffle: bool, with_gradient: bool) -> None:
-    features, order, mixes, _ = pool_problem(9, 5, 2, 3, shuffle=shuffle)
+    features, order, mixes, _ = pool_problem((9, 5, 2, 3), shuffle=shuffle).values()
     place = torch.arange(len(mixes), device=DEVICE)
-    moved_mixes = moved(mixes, DEVICE)
+    moved_mixes = given_as(mixes, torch.float64, DEVICE)
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
         pooled = mix_pool(x.requires_grad_(with_gradient), order.to(DEVICE), moved_mixes)
-        return pooled.detach(), torch.autograd.grad(weighted(pooled), x)[0] if with_gradient else x
+        return pooled.detach(), torch.autograd.grad(pooled, x, upstream(pooled))[0] if with_gradient else x
 
     before, _ = run(features.to(DEVICE).clone())
     features[order[4], 2, 1, 1] = math.nan
@@ -147,85 +123,53 @@ def test_nan_comes_out_where_it_is_mixed(shuffle: bool, with_gradient: bool) -> 
 
 def test_argmax_and_chunks_added_in_place() -> None:
     """The ops as they are called on a part of a list after the other."""
-    features, order, mixes, averages = (t if isinstance(t, Mixes) else t.to(DEVICE) for t in pool_problem(9, 5, 2, 3))
-    mixes = moved(mixes, DEVICE)
-    whole = pool("reference", features, order, mixes, averages)
+    arguments = pool_problem((9, 5, 2, 3))
+    whole = evaluate_reference(MIX_POOL, arguments)
+    features, order, mixes, averages = (given_as(t, torch.float64, DEVICE) for t in arguments.values())
     mixed = torch.lerp(features[order[mixes.second]], features[order[mixes.first]], mixes.lam[:, None, None, None])
     expected = F.max_pool2d(mixed, (2, 3), return_indices=True)[1].flatten(1)
     given = torch.ones_like(features), torch.ones_like(averages)
-    weight = torch.linspace(0.5, 1.5, len(mixes) * 5, dtype=torch.float64, device=DEVICE).reshape(-1, 5)
+    weight = upstream(whole["pooled"]).to(DEVICE)
     for begin in range(0, len(mixes), 16):
         rows = slice(begin, begin + 16)
         part = Mixes.of(mixes.first[rows], mixes.second[rows], mixes.lam[rows], 9).tensors
         pooled, argmax = torch.ops.metrix_ext.mix_pool(features, order, *part, averages, True)
         assert torch.equal(argmax.long(), expected[rows])
-        torch.testing.assert_close(pooled.cpu(), whole[0][rows])
+        torch.testing.assert_close(pooled.cpu(), whole["pooled"][rows])
         torch.ops.metrix_ext.mix_pool_backward(weight[rows], argmax, order, *part, *given)
-    for added, right in zip(given, whole[1:], strict=True):
-        torch.testing.assert_close(added.cpu() - 1, right)
+    for added, name in zip(given, ("features", "averages"), strict=True):
+        torch.testing.assert_close(added.cpu() - 1, whole[f"gradient of {name}"])
 
 
 # ---- anchor_sums -------------------------------------------------------------------------------------------
 
 
-def sums(
-    backend: str,
-    dtype: torch.dtype,
-    mixed: Tensor,
-    anchors: Tensor,
-    related: Relations,
-    rho: str,
-    pairs: str,
-    mixes: Mixes,
-    both_orders: bool,
-    normalize: bool,
-) -> tuple[Tensor, ...]:
-    """sums, nonzero, and the gradients of mixed and anchors; all arguments in float64 on the CPU."""
-    device = DEVICE if backend == "triton" else torch.device("cpu")
-    inputs = [mixed.to(device, dtype), anchors.to(device, compute(dtype))]
-    inputs = [t.detach().clone().requires_grad_() for t in inputs]
-    here = (t if t is None else t.to(device) for t in (related.positives, related.self_index, related.mask))
-    listed = moved(mixes, device, compute(dtype))
-    with mx.use_backend(backend):
-        given, nonzero = anchor_sums(*inputs, Relations(*here), RHO[rho], pairs, listed, both_orders, normalize)
-        gradients = torch.autograd.grad(weighted(given), inputs)
-    return tuple(t.detach().cpu() for t in (given, nonzero, *gradients))
+def assert_right(arguments: Arguments, dtype: torch.dtype = torch.float64) -> None:
+    """float64: the reference. float32: no further from it than the reference in float32, beside a small floor."""
+    list(checked(ANCHOR_SUMS, arguments, [dtype], DEVICE, SUMS_BUDGET))
 
 
-def sums_problem(
+def problem(
     sizes: str = "ragged",
     who: str = "examples",
     pairs: str = "pos-neg",
-    rho: str = "exponential",
+    rho: str = "exp",
     both_orders: bool = True,
     normalize: bool = True,
     size: int = 5,
     shuffle: bool = True,
-) -> tuple[Tensor, Tensor, Relations, str, str, Mixes, bool, bool]:
-    related, m, n = relations(CLASS_SIZES[sizes], who)
-    mixes = random_mixes(n, not both_orders, torch.float64, shuffle=shuffle)
-    generator = torch.Generator().manual_seed(m + n)
+) -> Arguments:
+    """Mixes of norm 3, or of norm 1 if they are not normalised."""
+    arguments = sums_problem(pairs, rho, CLASS_SIZES[sizes], who, both_orders, normalize, shuffle, size)
+    generator = torch.Generator().manual_seed(len(arguments["anchors"]) + arguments["mixes"].examples)
     mixed, anchors = (
-        F.normalize(torch.randn(count, size, generator=generator, dtype=torch.float64)) for count in (len(mixes), m)
+        F.normalize(torch.randn(arguments[name].shape, generator=generator, dtype=torch.float64))
+        for name in ("mixed", "anchors")
     )
-    return mixed * (3 if normalize else 1), anchors, related, rho, pairs, mixes, both_orders, normalize
-
-
-def assert_right(problem: tuple, dtype: torch.dtype = torch.float64) -> None:
-    """float64: the reference. float32: no further from it than the reference in float32, beside a small floor."""
-    rounded = (*(t.to(dtype).double() for t in problem[:2]), *problem[2:5], problem[5], *problem[6:])
-    truth = sums("reference", torch.float64, *rounded)
-    given = sums("triton", dtype, *rounded)
-    naive = truth if dtype == torch.float64 else sums("reference", dtype, *rounded)
-    floor = 1e-12 if dtype == torch.float64 else 2e-6
-    if problem[3] == "linear":
-        assert torch.equal(given[1].double(), truth[1])
-    for index in (0, 2, 3):
-        assert distance(given[index], truth[index]) <= 2 * distance(naive[index], truth[index]) + floor
+    return arguments | {"mixed": mixed * (3 if normalize else 1), "anchors": anchors}
 
 
 # The sets with the anchor need anchors that are examples.
-WHO = ("examples", "mask", "proxies", "shuffled")
 GRID = [
     case
     for case in itertools.product(CLASS_SIZES, WHO, PAIR_SETS, RHO, (False, True), (False, True))
@@ -238,7 +182,7 @@ GRID = [
 )
 def test_anchor_sums(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launches, "PROGRAMS", 2)
-    assert_right(sums_problem(*case))
+    assert_right(problem(*case))
 
 
 @pytest.mark.parametrize(
@@ -255,101 +199,105 @@ def test_anchor_sums(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_anchors_than_a_block(who: str, pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles in the order of all_pairs, several in a slice, and classes that are in two blocks of anchors."""
     monkeypatch.setattr(launches, "PROGRAMS", 4)
-    assert_right(sums_problem("tiles", who, pairs, shuffle=False))
+    assert_right(problem("tiles", who, pairs, shuffle=False))
 
 
 @pytest.mark.parametrize("size", [40, 300])
 def test_sizes_of_embeddings(size: int) -> None:
     """More than a step of a product, and more than the registers of a gradient."""
-    assert_right(sums_problem("pairs", size=size), torch.float32)
+    assert_right(problem("pairs", size=size), torch.float32)
 
 
 @pytest.mark.parametrize("pairs", ["pos-neg", pytest.param("anc-pos", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rho", RHO)
 def test_anchor_sums_in_float32(pairs: str, rho: str) -> None:
-    assert_right(sums_problem(pairs=pairs, rho=rho), torch.float32)
+    assert_right(problem(pairs=pairs, rho=rho), torch.float32)
 
 
 @half_types
 @pytest.mark.parametrize("normalize", [False, True])
 def test_half_types_of_mixes_are_computed_in_float32(dtype: torch.dtype, normalize: bool) -> None:
-    mixed, *rest = sums_problem("pairs", normalize=normalize)
-    rounded = mixed.to(dtype).double()
-    truth = sums("reference", torch.float64, rounded, *rest)
-    given = sums("triton", dtype, rounded, *rest)
-    assert given[2].dtype == dtype
-    assert given[0].dtype == given[3].dtype == torch.float32
-    for index, most in ((0, 2e-6), (2, torch.finfo(dtype).eps), (3, 1e-5)):
-        assert distance(given[index], truth[index]) < most
+    given, truth = half_results(ANCHOR_SUMS, problem("pairs", normalize=normalize), dtype)
+    assert given["gradient of mixed"].dtype == dtype
+    assert given["sums"].dtype == given["gradient of anchors"].dtype == torch.float32
+    for name, most in (("sums", 2e-6), ("gradient of mixed", torch.finfo(dtype).eps), ("gradient of anchors", 1e-5)):
+        assert_near(given[name], truth[name], most, name)
 
 
 def test_mixes_below_the_smallest_norm() -> None:
     """Divided by it, and their gradients, too."""
-    problem = sums_problem("pairs", rho="linear")
-    problem[0][:4] = 0
-    problem[0][4:8] *= 1e-14
-    assert_right(problem)
-    assert sums("triton", torch.float64, *problem)[2][:8].abs().max() > 1e9
+    arguments = problem("pairs", rho="linear")
+    arguments["mixed"][:4] = 0
+    arguments["mixed"][4:8] *= 1e-14
+    assert_right(arguments)
+    gradient = evaluate(ANCHOR_SUMS, arguments, torch.float64, DEVICE)["gradient of mixed"]
+    assert gradient[:8].abs().max() > 1e9
 
 
 def test_nan_in_a_mix_reaches_the_anchors_that_use_it() -> None:
-    problem = sums_problem(shuffle=False)
-    before = sums("triton", torch.float64, *problem)
-    mixes, related = problem[5], problem[2].dense(11)
-    problem[0][7, 1] = math.nan
-    after = sums("triton", torch.float64, *problem)
+    arguments = problem(shuffle=False)
+    before = evaluate(ANCHOR_SUMS, arguments, torch.float64, DEVICE)["sums"].cpu()
+    mixes, related = arguments["mixes"], arguments["relations"].dense(11)
+    arguments["mixed"][7, 1] = math.nan
+    sums, of_mixed, of_anchors = with_gradients_of_all(arguments)
     first, second = related[:, mixes.first[7]], related[:, mixes.second[7]]
     users = first * second == -1
     assert users.any()
-    assert after[0][users].isnan().all()
-    assert torch.equal(after[0][~users], before[0][~users])
-    assert after[2][7].isnan().any()
-    assert after[3][users].isnan().any()
+    assert sums[users].isnan().all()
+    assert torch.equal(sums[~users], before[~users])
+    assert of_mixed[7].isnan().any()
+    assert of_anchors[users].isnan().any()
+
+
+def with_gradients_of_all(arguments: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums and the gradients of mixes and anchors, also of sums that are NaN."""
+    given = prepare(ANCHOR_SUMS, arguments, torch.float64, DEVICE)
+    sums = outputs(ANCHOR_SUMS, ANCHOR_SUMS.call, given)["sums"]
+    weights = upstream(sums).masked_fill(sums == -math.inf, 0)
+    gradients = torch.autograd.grad(sums, (given["mixed"], given["anchors"]), weights)
+    return sums.detach().cpu(), gradients[0].cpu(), gradients[1].cpu()
 
 
 def test_nan_in_an_anchor_reaches_its_mixes() -> None:
-    problem = sums_problem(shuffle=False)
-    mixes, related = problem[5], problem[2].dense(11)
-    problem[1][5, 0] = math.nan
-    given = sums("triton", torch.float64, *problem)
+    arguments = problem(shuffle=False)
+    mixes, related = arguments["mixes"], arguments["relations"].dense(11)
+    arguments["anchors"][5, 0] = math.nan
+    sums, of_mixed, _ = with_gradients_of_all(arguments)
     used = related[5, mixes.first] * related[5, mixes.second] == -1
-    assert torch.equal(given[0].isnan().any(1), torch.arange(11) == 5)
-    assert given[2][used].isnan().any(1).all()
+    assert torch.equal(sums.isnan().any(1), torch.arange(11) == 5)
+    assert of_mixed[used].isnan().any(1).all()
 
 
 @pytest.mark.parametrize("sizes", ["one", "singletons"])
 def test_empty_sets_ignore_the_upstream_gradient(sizes: str) -> None:
     """One example has no mix; singletons have no positives."""
-    mixed, anchors, related, rho, pairs, mixes, *flags = sums_problem(sizes)
-    mixed, anchors = mixed.to(DEVICE).requires_grad_(), anchors.to(DEVICE).requires_grad_()
-    here = Relations(related.positives.to(DEVICE), related.self_index.to(DEVICE))
-    given, _ = anchor_sums(mixed, anchors, here, RHO[rho], pairs, moved(mixes, DEVICE), *flags)
-    assert (given == -math.inf).all()
-    given.backward(torch.full_like(given, math.nan))
-    for leaf in (mixed, anchors):
-        assert leaf.grad is not None
-        assert leaf.grad.eq(0).all()
+    given = prepare(ANCHOR_SUMS, problem(sizes), torch.float64, DEVICE)
+    sums = outputs(ANCHOR_SUMS, ANCHOR_SUMS.call, given)["sums"]
+    assert (sums == -math.inf).all()
+    sums.backward(torch.full_like(sums, math.nan))
+    for name in ("mixed", "anchors"):
+        assert given[name].grad is not None
+        assert given[name].grad.eq(0).all()
 
 
 def test_no_anchor() -> None:
-    mixed, anchors, related, rho, pairs, mixes, *flags = sums_problem()
-    none = related.of_rows(slice(0, 0))
-    given = sums("triton", torch.float64, mixed, anchors[:0], none, rho, pairs, mixes, *flags)
-    assert given[0].shape == (0, 2)
-    assert given[2].eq(0).all()
+    arguments = problem()
+    none = {"relations": arguments["relations"].of_rows(slice(0, 0)), "anchors": arguments["anchors"][:0]}
+    given = evaluate(ANCHOR_SUMS, arguments | none, torch.float64, DEVICE)
+    assert given["sums"].shape == (0, 2)
+    assert given["gradient of mixed"].eq(0).all()
 
 
 def test_gradients_of_anchors_are_added_in_place_and_repeatable() -> None:
-    mixed, anchors, related, rho, pairs, mixes, *flags = sums_problem()
-    mixed, anchors = mixed.to(DEVICE), anchors.to(DEVICE)
-    here = Relations(related.positives.to(DEVICE), related.self_index.to(DEVICE))
-    args = mixed, anchors, *flat_arguments(here, RHO[rho], pairs, moved(mixes, DEVICE), *flags)
-    given, _ = torch.ops.metrix_ext.anchor_sums(*args)
-    results = []
+    given = {name: given_as(value, torch.float64, DEVICE) for name, value in problem().items()}
+    mixed, anchors = given.pop("mixed"), given.pop("anchors")
+    args = mixed, anchors, *flat_arguments(**given)
+    sums, _ = torch.ops.metrix_ext.anchor_sums(*args)
+    found = []
     for begin in (0.0, 0.0, 1.0):
         total = torch.full_like(anchors, begin)
-        upstream = torch.ones_like(given)
-        results.append((torch.ops.metrix_ext.anchor_sums_backward(upstream, given, *args, total), total))
-    assert all(map(torch.equal, *results[:2]))
-    torch.testing.assert_close(results[2][1], results[0][1] + 1)
-    assert torch.equal(torch.ops.metrix_ext.anchor_sums(*args)[0], given)
+        ones = torch.ones_like(sums)
+        found.append((torch.ops.metrix_ext.anchor_sums_backward(ones, sums, *args, total), total))
+    assert all(map(torch.equal, *found[:2]))
+    torch.testing.assert_close(found[2][1], found[0][1] + 1)
+    assert torch.equal(torch.ops.metrix_ext.anchor_sums(*args)[0], sums)
