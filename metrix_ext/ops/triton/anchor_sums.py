@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..arguments import AnchorSumsArguments
-from .formulas import add_terms, empty_cells, is_member, load_rho, load_upstream, slope_of_tile, weights_of_tile
+from .formulas import add_to_both_sides, empty_cells, is_member, load_rho, load_upstream, slope_of_tile, weights_of_tile
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells
 
@@ -127,16 +127,10 @@ def anchor_cells(
             s, _inverse = similarities(mixed, norms, anchors, q, a, size, MIXES, ANCHORS, DEPTH)
             s = tl.where(used, s, 0)
             positive, negative = weights_of_tile(used, weight, PAIRS)
-            positive_shift, positive_total = add_terms(
-                positive_shift, positive_total, s, positive, positive_rho, EXPONENTIAL
-            )
-            negative_shift, negative_total = add_terms(
-                negative_shift, negative_total, s, negative, negative_rho, EXPONENTIAL
-            )
-            # 0 for finite similarities, NaN otherwise: minus infinity would vanish in an exponential.
-            poison = tl.sum(s * 0.0, 0)
-            positive_total += poison
-            negative_total += poison
+            positive_shift, positive_total, negative_shift, negative_total = add_to_both_sides(
+                positive_shift, positive_total, negative_shift, negative_total, s, positive, negative,
+                positive_rho, negative_rho, EXPONENTIAL,
+            )  # fmt: skip
     cell = cells + (a * 2 * slices + part) * 2
     tl.store(cell, positive_shift, mask=exists)
     tl.store(cell + 1, positive_total, mask=exists)

@@ -113,6 +113,23 @@ def add_terms(shift, total, s, weight, rho, EXPONENTIAL: tl.constexpr):
 
 
 @triton.jit
+def add_to_both_sides(
+    positive_shift, positive_total, negative_shift, negative_total, s, positive_weight, negative_weight,
+    positive_rho, negative_rho, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
+    """add_terms for the two sums of Eq. (9): of the same similarities, each by its own weights and rho."""
+    positive_shift, positive_total = add_terms(
+        positive_shift, positive_total, s, positive_weight, positive_rho, EXPONENTIAL
+    )
+    negative_shift, negative_total = add_terms(
+        negative_shift, negative_total, s, negative_weight, negative_rho, EXPONENTIAL
+    )
+    # 0 for finite similarities, NaN otherwise: minus infinity would vanish in an exponential.
+    poison = tl.sum(s * 0.0, 0)
+    return positive_shift, positive_total + poison, negative_shift, negative_total + poison
+
+
+@triton.jit
 def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
     """One cell from many, in a fixed order."""
     if EXPONENTIAL:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .formulas import (
-    add_terms,
+    add_to_both_sides,
     empty_cells,
     fold_cells,
     is_member,
@@ -72,16 +72,10 @@ def row_sums(
             similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, begin + in_tile,
             n, PAIRS, ONE_LAMBDA,
         )  # fmt: skip
-        positive_shift, positive_total = add_terms(
-            positive_shift, positive_total, s, positive, positive_rho, EXPONENTIAL
-        )
-        negative_shift, negative_total = add_terms(
-            negative_shift, negative_total, s, negative, negative_rho, EXPONENTIAL
-        )
-        # 0 for finite similarities, NaN otherwise: minus infinity would vanish in an exponential.
-        poison = tl.sum(s * 0.0, 0)
-        positive_total += poison
-        negative_total += poison
+        positive_shift, positive_total, negative_shift, negative_total = add_to_both_sides(
+            positive_shift, positive_total, negative_shift, negative_total, s, positive, negative,
+            positive_rho, negative_rho, EXPONENTIAL,
+        )  # fmt: skip
     shift, total = fold_cells(positive_shift, positive_total, EXPONENTIAL)
     store_sum(sums, rest, a, shift, total, rho, 0, EXPONENTIAL)
     shift, total = fold_cells(negative_shift, negative_total, EXPONENTIAL)
