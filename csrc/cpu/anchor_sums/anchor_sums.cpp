@@ -27,21 +27,17 @@ class SumPass {
  public:
   using T = typename Family::Number;
 
-  SumPass(Pairs pairs, const std::array<typename Family::Side, 2>& rho, AnchorTotals<Family>& totals,
-          AnchorScratch<T>& scratch)
-      : pairs_(pairs), rho_(rho), totals_(totals), scratch_(scratch) {}
+  SumPass(Pairs pairs, AnchorSums<Family>& sums, AnchorScratch<T>& scratch)
+      : pairs_(pairs), sums_(sums), scratch_(scratch) {}
 
   void add(int64_t anchor, const T*, const Row<T>& row, bool finite) {
-    if (!finite) return totals_.poison(anchor);
-    for_each_side(pairs_, [&](Sides side) {
-      Family::kernels().sums(side, row, rho_.data(), totals_.of(anchor), scratch_.terms);
-    });
+    if (!finite) return sums_.poison(anchor);
+    for_each_side(pairs_, [&](Sides side) { sums_.add(side, row, anchor, scratch_.terms); });
   }
 
  private:
   const Pairs pairs_;
-  const std::array<typename Family::Side, 2>& rho_;
-  AnchorTotals<Family>& totals_;
+  AnchorSums<Family>& sums_;
   AnchorScratch<T>& scratch_;
 };
 
@@ -50,11 +46,10 @@ class SumPass {
 template <class T>
 void anchor_sums(const AnchorSumsArgs<T>& args, const AnchorSumsOutput<T>& output, int threads) {
   with_family<T>(args.rho, [&]<RhoFamily Family>() {
-    AnchorTotals<Family> totals(args.relations.anchors);
-    const auto rho = forward_sides<Family>(args.rho);
+    AnchorSums<Family> sums(args.rho, args.relations.anchors);
     walk_anchors(args, threads_for(args, threads),
-                 [&](AnchorScratch<T>& scratch) { return SumPass<Family>(args.pairs, rho, totals, scratch); });
-    totals.write(args.rho, output.sums, output.nonzero);
+                 [&](AnchorScratch<T>& scratch) { return SumPass<Family>(args.pairs, sums, scratch); });
+    sums.write(output.sums, output.nonzero);
   });
   // Of exponentials nobody counts terms.
   if (args.rho.exponential) std::fill_n(output.nonzero, 2 * args.relations.anchors, T(0));

@@ -18,15 +18,14 @@ class GradientPass {
  public:
   using T = typename Family::Number;
 
-  GradientPass(const AnchorSumsArgs<T>& args, const std::vector<typename Family::Side>& rho, T* grad_anchors,
+  GradientPass(const AnchorSumsArgs<T>& args, const AnchorGradients<Family>& gradients, T* grad_anchors,
                AnchorScratch<T>& scratch)
-      : args_(args), mixes_(args), rho_(rho), grad_anchors_(grad_anchors), scratch_(scratch) {}
+      : args_(args), mixes_(args), gradients_(gradients), grad_anchors_(grad_anchors), scratch_(scratch) {}
 
   void add(int64_t anchor, const T* labels, const Row<T>& row, bool) {
     T* const ds = scratch_.similarity_gradient;
     std::fill(ds, ds + row.size, T(0));
-    for_each_side(args_.pairs,
-                  [&](Sides side) { Family::kernels().gradient(side, row, rho_.data() + 2 * anchor, {ds, nullptr}); });
+    for_each_side(args_.pairs, [&](Sides side) { gradients_.add(side, row, anchor, {ds, nullptr}); });
     const MixTile<T>& tile = scratch_.tile;
     const T* rows[kMixesPerTile];
     T weights[kMixesPerTile];
@@ -42,8 +41,8 @@ class GradientPass {
  private:
   const AnchorSumsArgs<T>& args_;
   const MixesOfAnchor<T> mixes_;
-  const std::vector<typename Family::Side>& rho_;  // [m, 2]
-  T* const grad_anchors_;                          // [m, d]
+  const AnchorGradients<Family>& gradients_;
+  T* const grad_anchors_;  // [m, d]
   AnchorScratch<T>& scratch_;
 };
 
@@ -60,8 +59,8 @@ class MixGradient {
  public:
   using T = typename Family::Number;
 
-  MixGradient(const AnchorSumsArgs<T>& args, const std::vector<typename Family::Side>& rho, T* grad_mixed)
-      : args_(args), mixes_(args), rho_(rho), grad_mixed_(grad_mixed) {}
+  MixGradient(const AnchorSumsArgs<T>& args, const AnchorGradients<Family>& gradients, T* grad_mixed)
+      : args_(args), mixes_(args), gradients_(gradients), grad_mixed_(grad_mixed) {}
 
   // Writes the gradient of mixed embedding p.
   void write(int64_t p, Users<T>& users) const {
@@ -106,15 +105,15 @@ class MixGradient {
     T ds = T(0);
     for (int side = 0; side < 2; ++side) {
       const T weight = side == 0 ? y : T(1) - y;
-      if (weight != T(0)) ds += similarity_gradient(rho_[2 * anchor + side], weight, s);
+      if (weight != T(0)) ds += gradients_.of_term(anchor, side, weight, s);
     }
     return ds;
   }
 
   const AnchorSumsArgs<T>& args_;
   const MixesOfAnchor<T> mixes_;
-  const std::vector<typename Family::Side>& rho_;  // [m, 2]
-  T* const grad_mixed_;                            // [p, d]
+  const AnchorGradients<Family>& gradients_;
+  T* const grad_mixed_;  // [p, d]
   const ProductKernels<T>& products_ = product_kernels<T>();
 };
 
@@ -127,11 +126,12 @@ void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradien
   threads = threads_for(args, threads);
   with_family<T>(args.rho, [&]<RhoFamily Family>() {
     // The sums are over all lists of the anchors: what rounding took from them is not known.
-    const auto rho = backward_sides<Family>(args.rho, args.relations.anchors, gradient.sums,
-                                            static_cast<const T*>(nullptr), gradient.grad_sums);
-    walk_anchors(args, threads,
-                 [&](AnchorScratch<T>& scratch) { return GradientPass<Family>(args, rho, gradient.anchors, scratch); });
-    const MixGradient<Family> of_mixes(args, rho, static_cast<T*>(gradient.mixed));
+    const AnchorGradients<Family> gradients(args.rho, args.relations.anchors, gradient.sums, nullptr,
+                                            gradient.grad_sums);
+    walk_anchors(args, threads, [&](AnchorScratch<T>& scratch) {
+      return GradientPass<Family>(args, gradients, gradient.anchors, scratch);
+    });
+    const MixGradient<Family> of_mixes(args, gradients, static_cast<T*>(gradient.mixed));
     for_each_item<Users<T>>(count, threads, [&](Users<T>& users, int64_t p) { of_mixes.write(p, users); });
   });
 }

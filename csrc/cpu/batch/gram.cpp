@@ -9,10 +9,15 @@
 namespace metrix::cpu {
 namespace {
 
-constexpr int64_t kBlock = 32;                  // rows whose inner products with as many others are a slab of forward
-constexpr int64_t kRowsOfSlab = 4 * kSumsTile;  // of backward
-constexpr int64_t kDepth = 128;                 // rows of x that backward passes over before it turns to the next rows
-constexpr int64_t kWorthGram = 1 << 18;         // multiplications that are worth a thread: the cheapest of all loops
+// Forward: a slab is the products of so many rows with as many others, which fit a second-level cache for any usual
+// width (32 rows of 512 floats are 64 KB).
+constexpr int64_t kBlock = 32;
+// Backward: rows of x that are passed over before the next rows turn to them, so that they come from the second-level
+// cache (128 rows of 512 floats are 256 KB), and the rows of a slab, which share them.
+constexpr int64_t kDepth = 128;
+constexpr int64_t kRowsOfSlab = 4 * kSumsTile;
+// Multiplications that are worth a thread, several of which are one instruction.
+constexpr int64_t kProductsWorthAThread = 1 << 18;
 
 template <class T>
 struct Weights {
@@ -27,7 +32,7 @@ void gram(int64_t rows, int64_t columns, const T* x, T* products, int threads) {
   const auto rows_of = [&](int64_t begin, int64_t end, const T* list[kBlock]) {
     for (int64_t r = begin; r < end; ++r) list[r - begin] = x + r * columns;
   };
-  threads = threads_for(rows * rows * columns, threads, kWorthGram);
+  threads = threads_for(rows * rows * columns, threads, kProductsWorthAThread);
   for_each_slab<NoScratch>(blocks * blocks, threads, [&](NoScratch&, int64_t slab) {
     const int64_t i_begin = slab / blocks * kBlock, j_begin = slab % blocks * kBlock;
     if (j_begin < i_begin) return;
@@ -40,16 +45,16 @@ void gram(int64_t rows, int64_t columns, const T* x, T* products, int threads) {
       const int64_t j = i_begin == j_begin ? i : j_begin, height = std::min<int64_t>(kDotRows, i_end - i);
       T tile[kDotRows][kBlock];
       product_kernels<T>().dots(columns, x_i + i - i_begin, height, x_j + j - j_begin, j_end - j, tile[0], kBlock);
-      for (int64_t r = 0; r < height; ++r)
-        for (int64_t c = 0; c < j_end - j; ++c)
-          products[(i + r) * rows + j + c] = products[(j + c) * rows + i + r] = tile[r][c];
+      for (int64_t r = 0; r < height; ++r) std::copy_n(tile[r], j_end - j, products + (i + r) * rows + j);
+      for (int64_t c = 0; c < j_end - j; ++c)
+        for (int64_t r = 0; r < height; ++r) products[(j + c) * rows + i + r] = tile[r][c];
     }
   });
 }
 
 template <class T>
 void gram_backward(int64_t rows, int64_t columns, const T* x, const T* grad, T* grad_x, int threads) {
-  threads = threads_for(rows * rows * columns, threads, kWorthGram);
+  threads = threads_for(rows * rows * columns, threads, kProductsWorthAThread);
   for_each_slab<Weights<T>>(ceil_div(rows, kRowsOfSlab), threads, [&](Weights<T>& weights, int64_t slab) {
     const int64_t end = std::min((slab + 1) * kRowsOfSlab, rows);
     for (int64_t k_begin = 0; k_begin < rows; k_begin += kDepth) {

@@ -94,48 +94,71 @@ void with_family(const Rho& rho, const Body& body) {
     body.template operator()<LinearRho<T>>();
 }
 
-// Numbers come by anchor and side, [m, 2].
+// Numbers by anchor and side lie as [m, 2].
 inline const RhoSide& side_of(const Rho& rho, int64_t k) { return k % 2 == 0 ? rho.positive : rho.negative; }
 
+// Forward: the two sums of each anchor while its terms come in.
 template <class Family>
-std::array<typename Family::Side, 2> forward_sides(const Rho& rho) {
-  return {Family::forward(rho.positive), Family::forward(rho.negative)};
-}
-
-// rest may be null: where sums are only known as they were rounded.
-template <class Family, class T>
-std::vector<typename Family::Side> backward_sides(const Rho& rho, int64_t anchors, const T* sums, const T* rest,
-                                                  const T* grad_sums) {
-  std::vector<typename Family::Side> sides;
-  sides.reserve(2 * anchors);
-  for (int64_t k = 0; k < 2 * anchors; ++k)
-    sides.push_back(Family::backward(side_of(rho, k), sums[k], rest == nullptr ? nullptr : rest + k, grad_sums[k]));
-  return sides;
-}
-
-// The two sums of each anchor while its terms come in.
-template <class Family>
-class AnchorTotals {
+class AnchorSums {
  public:
   using T = typename Family::Number;
 
-  explicit AnchorTotals(int64_t anchors) : totals_(2 * anchors, Family::nothing()) {}
+  AnchorSums(const Rho& rho, int64_t anchors)
+      : rho_(rho),
+        sides_{Family::forward(rho.positive), Family::forward(rho.negative)},
+        sums_(2 * anchors, Family::nothing()) {}
 
-  PartialSum<T>* of(int64_t anchor) { return totals_.data() + 2 * anchor; }
+  // terms: scratch of the size of the row.
+  void add(Sides sides, const Row<T>& row, int64_t anchor, T* terms) {
+    kernels_.sums(sides, row, sides_, sums_.data() + 2 * anchor, terms);
+  }
 
   // Something that the sums depend on is not finite.
-  void poison(int64_t anchor) { of(anchor)[0] = of(anchor)[1] = {T(0), std::numeric_limits<T>::quiet_NaN()}; }
+  void poison(int64_t anchor) {
+    sums_[2 * anchor] = sums_[2 * anchor + 1] = {T(0), std::numeric_limits<T>::quiet_NaN()};
+  }
 
-  void write(const Rho& rho, T* sums, T* rest) const {
-    for (int64_t k = 0; k < int64_t(totals_.size()); ++k) {
-      const std::array<T, 2> result = Family::result(side_of(rho, k), totals_[k]);
+  void write(T* sums, T* rest) const {
+    for (int64_t k = 0; k < int64_t(sums_.size()); ++k) {
+      const std::array<T, 2> result = Family::result(side_of(rho_, k), sums_[k]);
       sums[k] = result[0];
       rest[k] = result[1];
     }
   }
 
  private:
-  std::vector<PartialSum<T>> totals_;  // [m, 2]
+  const Rho& rho_;
+  const typename Family::Side sides_[2];
+  std::vector<PartialSum<T>> sums_;  // [m, 2]
+  const RhoKernels<T, typename Family::Side>& kernels_ = Family::kernels();
+};
+
+// Backward: d(loss)/ds of the terms of each anchor.
+template <class Family>
+class AnchorGradients {
+ public:
+  using T = typename Family::Number;
+
+  // rest may be null: where sums are only known as they were rounded.
+  AnchorGradients(const Rho& rho, int64_t anchors, const T* sums, const T* rest, const T* grad_sums) {
+    sides_.reserve(2 * anchors);
+    for (int64_t k = 0; k < 2 * anchors; ++k)
+      sides_.push_back(Family::backward(side_of(rho, k), sums[k], rest == nullptr ? nullptr : rest + k, grad_sums[k]));
+  }
+
+  // Returns d/d s(a, i).
+  T add(Sides sides, const Row<T>& row, int64_t anchor, const RowGradient<T>& into) const {
+    return kernels_.gradient(sides, row, sides_.data() + 2 * anchor, into);
+  }
+
+  // Of one term.
+  T of_term(int64_t anchor, int side, T weight, T s) const {
+    return similarity_gradient(sides_[2 * anchor + side], weight, s);
+  }
+
+ private:
+  std::vector<typename Family::Side> sides_;  // [m, 2]
+  const RhoKernels<T, typename Family::Side>& kernels_ = Family::kernels();
 };
 
 }  // namespace metrix::cpu

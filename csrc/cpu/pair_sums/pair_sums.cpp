@@ -25,20 +25,19 @@ class SumPass {
  public:
   using T = typename Family::Number;
 
-  SumPass(Sides sides, const std::array<typename Family::Side, 2>& rho, AnchorTotals<Family>& totals,
-          PairScratch<T>& scratch)
-      : sides_(sides), rho_(rho), totals_(totals), scratch_(scratch) {}
+  SumPass(Sides sides, AnchorSums<Family>& sums, PairScratch<T>& scratch)
+      : sides_(sides), sums_(sums), scratch_(scratch) {}
 
   void add_clean(Sides sides, const Row<T>& row, int64_t anchor) {
     add_terms(sides, row, anchor);
     // A candidate that the weight leaves out may be NaN or infinite without harm; the others may not.
-    if (!finite_where_weighted(row)) totals_.poison(anchor);
+    if (!finite_where_weighted(row)) sums_.poison(anchor);
   }
 
   void begin_tile(int64_t) {}
   void begin_block(const PairBlock<T>& block) {
     for (int64_t b = 0; b < block.anchor_count; ++b)
-      if (!rows_.all_finite(block.size, block.similarity + b * block.size)) totals_.poison(block.anchors[b]);
+      if (!rows_.all_finite(block.size, block.similarity + b * block.size)) sums_.poison(block.anchors[b]);
   }
   void begin_row(const PairBlock<T>& block, const MixRow<T>& mixes) {
     const int64_t used = block.columns - mixes.from;
@@ -46,7 +45,7 @@ class SumPass {
   }
   void add(const Row<T>& row, const PairBlock<T>& block, int64_t b, const MixRow<T>&) {
     add_terms(sides_, row, block.anchors[b]);
-    if (!finite_ || row.similarity_i - row.similarity_i != T(0)) totals_.poison(block.anchors[b]);
+    if (!finite_ || row.similarity_i - row.similarity_i != T(0)) sums_.poison(block.anchors[b]);
   }
   void end_row(const MixRow<T>&) {}
   void end_block(const PairBlock<T>&) {}
@@ -54,7 +53,7 @@ class SumPass {
 
  private:
   void add_terms(Sides sides, const Row<T>& row, int64_t anchor) {
-    kernels_.sums(sides, row, rho_.data(), totals_.of(anchor), scratch_.terms.take(row.size));
+    sums_.add(sides, row, anchor, scratch_.terms.take(row.size));
   }
 
   bool finite_where_weighted(const Row<T>& row) const {
@@ -65,11 +64,9 @@ class SumPass {
   }
 
   const Sides sides_;
-  const std::array<typename Family::Side, 2>& rho_;
-  AnchorTotals<Family>& totals_;
+  AnchorSums<Family>& sums_;
   PairScratch<T>& scratch_;
   const RowKernels<T>& rows_ = row_kernels<T>();
-  const RhoKernels<T, typename Family::Side>& kernels_ = Family::kernels();
   bool finite_ = true;  // the coefficients of the row
 };
 
@@ -82,14 +79,13 @@ void pair_sums(const PairSumsArgs<T>& given, const PairSumsOutput<T>& output, in
   const PairSet set = describe(args.pairs);
   const Groups groups = group_anchors(args, set);
   with_family<T>(args.rho, [&]<RhoFamily Family>() {
-    AnchorTotals<Family> totals(args.anchors);
-    const auto rho = forward_sides<Family>(args.rho);
+    AnchorSums<Family> sums(args.rho, args.anchors);
     for_each_slab_of<PairScratch<T>>(args, groups.slabs(), threads, [&](PairScratch<T>& scratch, int64_t slab) {
-      SumPass<Family> pass(set.sides, rho, totals, scratch);
+      SumPass<Family> pass(set.sides, sums, scratch);
       PairWalk walk(args, set, scratch, pass);
       for (int64_t g = slab; g < groups.size(); g += groups.slabs()) walk.group(groups.begin(g), groups.count(g));
     });
-    totals.write(args.rho, output.sums, output.rest);
+    sums.write(output.sums, output.rest);
   });
 }
 

@@ -28,13 +28,13 @@ class GradientPass {
  public:
   using T = typename Family::Number;
 
-  GradientPass(const PairSumsArgs<T>& args, const PairSet& set, const std::vector<typename Family::Side>& rho,
+  GradientPass(const PairSumsArgs<T>& args, const PairSet& set, const AnchorGradients<Family>& gradients,
                const Sink<T>& sink, PairScratch<T>& scratch)
-      : args_(args), set_(set), rho_(rho), sink_(sink), scratch_(scratch) {}
+      : args_(args), set_(set), gradients_(gradients), sink_(sink), scratch_(scratch) {}
 
   void add_clean(Sides sides, const Row<T>& row, int64_t anchor) {
     T* const gradient = zeros(scratch_.similarity_gradient, row.size);
-    kernels_.gradient(sides, row, rho_of(anchor), {gradient, nullptr});
+    gradients_.add(sides, row, anchor, {gradient, nullptr});
     add_unpacked(scratch_.second, gradient, sink_.similarity + anchor * args_.examples);
   }
 
@@ -52,7 +52,7 @@ class GradientPass {
   void add(const Row<T>& row, const PairBlock<T>& block, int64_t b, const MixRow<T>& mixes) {
     const int64_t anchor = block.anchors[b];
     const RowGradient<T> into{similarity_gradient_ + b * block.size + mixes.start, moment_ + mixes.start};
-    const T gradient_i = kernels_.gradient(set_.sides, row, rho_of(anchor), into);
+    const T gradient_i = gradients_.add(set_.sides, row, anchor, into);
     if (set_.with_anchor) {
       if (sink_.self_similarity != nullptr) sink_.self_similarity[anchor * args_.self_stride] += gradient_i;
     } else if (sink_.similarity != nullptr) {
@@ -87,15 +87,12 @@ class GradientPass {
     return begin;
   }
 
-  const typename Family::Side* rho_of(int64_t anchor) const { return rho_.data() + 2 * anchor; }
-
   const PairSumsArgs<T>& args_;
   const PairSet& set_;
-  const std::vector<typename Family::Side>& rho_;  // [m, 2]
+  const AnchorGradients<Family>& gradients_;
   const Sink<T> sink_;
   PairScratch<T>& scratch_;
   const RowKernels<T>& rows_ = row_kernels<T>();
-  const RhoKernels<T, typename Family::Side>& kernels_ = Family::kernels();
   T* similarity_gradient_ = nullptr;  // [anchors of the block, packed columns]
   T* sqnorm_gradient_ = nullptr;      // [packed columns]
   T* moment_ = nullptr;               // [packed columns]
@@ -122,10 +119,10 @@ class Backward {
   void run() {
     clear_outputs();
     with_family<T>(args_.rho, [&]<RhoFamily Family>() {
-      const auto rho =
-          backward_sides<Family>(args_.rho, args_.anchors, gradient_.sums, gradient_.rest, gradient_.grad_sums);
-      walk_groups<Family>(rho);
-      if (second_walk_) walk_firsts<Family>(rho);
+      const AnchorGradients<Family> gradients(args_.rho, args_.anchors, gradient_.sums, gradient_.rest,
+                                              gradient_.grad_sums);
+      walk_groups(gradients);
+      if (second_walk_) walk_firsts(gradients);
     });
     for (int64_t slab = 0; slab < sqnorm_slabs_; ++slab)
       for (int64_t j = 0; j < args_.examples; ++j) gradient_.sqnorm[j * sqnorm_stride_] += sqnorm_of(slab)[j];
@@ -145,7 +142,7 @@ class Backward {
   }
 
   template <class Family>
-  void walk_groups(const std::vector<typename Family::Side>& rho) {
+  void walk_groups(const AnchorGradients<Family>& gradients) {
     for_each_slab_of<PairScratch<T>>(args_, groups_.slabs(), threads_, [&](PairScratch<T>& scratch, int64_t slab) {
       Sink<T> sink{.similarity = gradient_.similarity, .self_similarity = gradient_.self_similarity};
       if (norms_ && !second_walk_) {
@@ -153,7 +150,7 @@ class Backward {
         sink.sqnorm = sqnorm_of(slab);
         sink.self_sqnorm = gradient_.self_sqnorm;
       }
-      GradientPass<Family> pass(args_, set_, rho, sink, scratch);
+      GradientPass<Family> pass(args_, set_, gradients, sink, scratch);
       PairWalk walk(args_, set_, scratch, pass);
       for (int64_t g = slab; g < groups_.size(); g += groups_.slabs()) walk.group(groups_.begin(g), groups_.count(g));
     });
@@ -162,9 +159,9 @@ class Backward {
   // Where groups share their firsts, the rows of the Gram gradient belong to no group: a second walk, first by first,
   // writes them.
   template <class Family>
-  void walk_firsts(const std::vector<typename Family::Side>& rho) {
+  void walk_firsts(const AnchorGradients<Family>& gradients) {
     for_each_slab_of<PairScratch<T>>(args_, sqnorm_slabs_, threads_, [&](PairScratch<T>& scratch, int64_t slab) {
-      GradientPass<Family> pass(args_, set_, rho, {.gram = gradient_.gram, .sqnorm = sqnorm_of(slab)}, scratch);
+      GradientPass<Family> pass(args_, set_, gradients, {.gram = gradient_.gram, .sqnorm = sqnorm_of(slab)}, scratch);
       PairWalk walk(args_, set_, scratch, pass);
       for (int64_t i = slab; i < args_.examples; i += sqnorm_slabs_)
         for (int64_t g = 0; g < groups_.size(); ++g)

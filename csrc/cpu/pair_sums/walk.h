@@ -17,7 +17,7 @@
 
 namespace metrix::cpu {
 
-// A packed row of floats is then 2 KB, and the dozen of them that a row of pairs works in lie in a first-level cache.
+// A packed row of floats is then 2 KB, and the dozen of them that one row of pairs needs fit a first-level cache.
 constexpr int64_t kColumnsPerTile = 512;
 // So many rows of similarities, and as many of their gradients, are 256 KB of floats, which a second-level cache holds.
 constexpr int64_t kAnchorsPerBlock = 64;
@@ -58,11 +58,12 @@ struct MixRow {
 };
 
 // A pass has
-//   begin_tile(size), end_tile(size)    around all blocks of a tile of packed columns
-//   begin_block(block), end_block(block)
-//   begin_row(block, mixes), end_row(mixes)   around the anchors of a row of mixes
-//   add(row, anchor, block, b, mixes)   the terms of anchor b of a block
-//   add_clean(sides, row, anchor)       the terms of one side of the clean sums.
+//   add_clean(sides, row, anchor)                 the terms of one side of the clean sums of an anchor;
+//   add(row, block, b, mixes)                     those of anchor b of a block with a row of mixes;
+// and around what shares it
+//   begin_tile(size), end_tile(size)              the blocks of a tile of packed columns,
+//   begin_block(block), end_block(block)          the rows of a block,
+//   begin_row(block, mixes), end_row(mixes)       the anchors of a row.
 template <class T, class Pass>
 class PairWalk {
  public:
