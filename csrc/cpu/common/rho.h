@@ -4,7 +4,8 @@
 //   2. a sums_of(row, side, sums, scratch) in loops/rho_loops.h: the loop of forward, which is not the same for all, as
 //      exponentials need the largest exponent first;
 //   3. a line in RowKernels and in its table in loops/rows.cpp, so that the loops exist for every instruction set;
-//   4. a struct here that meets RhoFamily, and a case in with_family().
+//   4. a struct here that meets RhoFamily, and a case in with_family(), for which Rho (pair_sums.h) must name the
+//      family.
 // The drivers of pair_sums and anchor_sums are templates over the family and do not change.
 #pragma once
 
@@ -52,6 +53,7 @@ struct ExponentialRho {
     const T scale = T(rho.scale * kLog2E);
     // The logarithm of an empty sum has no gradient, whatever comes from above.
     if (sum == -std::numeric_limits<T>::infinity()) return {scale, T(1e30), T(0)};
+    // Then the sum is off by its own rounding, beside which that of log_sum needs no care.
     if (rest == nullptr) return {scale, T((double(sum) - rho.shift) * kLog2E), T(grad_sum * rho.scale)};
     const double log_sum = (double(sum) + double(*rest) - rho.shift) * kLog2E;
     // What T cannot hold of the logarithm is one factor for the whole sum.
