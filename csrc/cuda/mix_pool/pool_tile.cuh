@@ -130,6 +130,78 @@ __device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename C::Tw
   return bad;
 }
 
+// The epilogue of a warp's mixes, which begin with own, in the slab that begins with a channel. Returns those that are
+// not finite, a bit for each.
+template <class T, class Tile>
+__device__ __forceinline__ uint64_t write_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
+                                               const MixPoolOutput& output, int64_t own, int channel,
+                                               const typename Tile::LaneChannels::Vector (&best)[Tile::kWarpMixes]) {
+  using C = typename Tile::LaneChannels;
+  constexpr int kSide = Tile::kWarpSide, kMixes = Tile::kWarpMixes;
+  const int lane = int(threadIdx.x) % kWarp;
+  uint64_t left = 0;
+  const OwnChannels<C> channels(args, channel);
+  // Lane k has the image of row k, and after the rows those of the columns.
+  const int64_t* const examples = as_given(lane % (2 * kSide) < kSide ? args.mixes.first : args.mixes.second);
+  const int of_lane = lane % (2 * kSide) < kSide ? mix_at(lane % kSide, 0) : mix_at(0, lane % kSide);
+  const int image = int(args.order[examples[own + of_lane]]);
+  const auto average_of = [&](int row) {
+    return Averages<T, C>(args, input, __shfl_sync(kAllLanes, image, row), channels);
+  };
+  typename C::Element* to = static_cast<typename C::Element*>(output.pooled) + own * args.channels + channels.first;
+  METRIX_UNROLL
+  for (int quarter = 0; quarter < kMixes; quarter += 16) {
+    Averages<T, C> first[4], second[4];
+    METRIX_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      first[k] = average_of(row_of(quarter) + k);
+      second[k] = average_of(kSide + column_of(quarter) + k);
+    }
+    METRIX_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      T lambda[4];
+      METRIX_UNROLL
+      for (int c = 0; c < 4; ++c) lambda[c] = args.mixes.lambda[own + quarter + 4 * r + c];
+      FiniteCheck<C> check;
+      METRIX_UNROLL
+      for (int c = 0; c < 4; ++c, to += args.channels) {
+        const int m = quarter + 4 * r + c;
+        write_pooled<T, C>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
+        check.add(best[m]);
+      }
+      if (!__all_sync(kAllLanes, check.is_passed())) left |= uint64_t(0xf) << (quarter + 4 * r);
+    }
+  }
+  return left;
+}
+
+// Takes the positions of one stage into the maxima of a warp's mixes, whose rows and columns begin with those.
+template <class T, class Tile, int kMixes = Tile::kWarpMixes>
+__device__ __forceinline__ void mix_stage(const typename TileCopies<T, Tile>::Stage& stage, int row, int column,
+                                          const typename Tile::LaneChannels::Two (&ratio)[kMixes / 2],
+                                          typename Tile::LaneChannels::Vector (&best)[kMixes]) {
+  using C = typename Tile::LaneChannels;
+  using V = typename C::Vector;
+  constexpr int kSide = Tile::kWarpSide;
+  const int lane = int(threadIdx.x) % kWarp;
+  const auto& staged = stage.at;
+  V second[kSide][kPositions];
+  METRIX_UNROLL
+  for (int k = 0; k < kSide * kPositions; ++k)
+    second[k / kPositions][k % kPositions] = staged[k % kPositions][column + k / kPositions][lane];
+  METRIX_UNROLL
+  for (int r = 0; r < kSide; ++r) {
+    const V first[kPositions] = {staged[0][row + r][lane], staged[1][row + r][lane]};
+    METRIX_UNROLL
+    for (int c = 0; c < kSide; ++c) {
+      const int m = mix_at(r, c);
+      const V weight = C::one_of(ratio[m / 2], m % 2);
+      METRIX_UNROLL
+      for (int p = 0; p < kPositions; ++p) best[m] = C::larger(best[m], C::mix(weight, second[c][p], first[p]));
+    }
+  }
+}
+
 // The mixes of a tile in channels [channel, end). The first's weight is taken out of all of them; returns where that is
 // no good, a few times: a bit for every mix of the warp, the same in all lanes.
 template <class T, class Tile>
@@ -137,9 +209,9 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
                                               const MixPoolOutput& output, int64_t begin, int channel, int end) {
   using C = typename Tile::LaneChannels;
   using V = typename C::Vector;
-  constexpr int kSide = Tile::kWarpSide, kMixes = Tile::kWarpMixes, kExamples = Tile::kExamples;
+  constexpr int kMixes = Tile::kWarpMixes, kExamples = Tile::kExamples;
   __shared__ typename TileCopies<T, Tile>::Stage shared_stages[kStages];
-  const int warp = own_warp(), lane = int(threadIdx.x) % kWarp;
+  const int warp = own_warp();
   const int row = row_of(warp * kMixes), column = kExamples + column_of(warp * kMixes);
   const int64_t own = begin + warp * kMixes;
 
@@ -169,57 +241,10 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
       const bool is_next = ahead >= positions;
       copies.begin(args, free, is_next ? ahead - positions : ahead, is_next ? channel + OwnChannels<C>::kSlab : channel,
                    end);
-      const auto& staged = shared_stages[stage].at;
+      mix_stage<T, Tile>(shared_stages[stage], row, column, ratio, best);
       stage = stage == kStages - 1 ? 0 : stage + 1;
-      V second[kSide][kPositions];
-      METRIX_UNROLL
-      for (int k = 0; k < kSide * kPositions; ++k)
-        second[k / kPositions][k % kPositions] = staged[k % kPositions][column + k / kPositions][lane];
-      METRIX_UNROLL
-      for (int r = 0; r < kSide; ++r) {
-        const V first[kPositions] = {staged[0][row + r][lane], staged[1][row + r][lane]};
-        METRIX_UNROLL
-        for (int c = 0; c < kSide; ++c) {
-          const int m = mix_at(r, c);
-          const V weight = C::one_of(ratio[m / 2], m % 2);
-          METRIX_UNROLL
-          for (int p = 0; p < kPositions; ++p) best[m] = C::larger(best[m], C::mix(weight, second[c][p], first[p]));
-        }
-      }
     }
-
-    const OwnChannels<C> channels(args, channel);
-    // Lane k has the image of row k, and after the rows those of the columns.
-    const int64_t* const examples = as_given(lane % (2 * kSide) < kSide ? args.mixes.first : args.mixes.second);
-    const int of_lane = lane % (2 * kSide) < kSide ? mix_at(lane % kSide, 0) : mix_at(0, lane % kSide);
-    const int image = int(args.order[examples[own + of_lane]]);
-    const auto average_of = [&](int row) {
-      return Averages<T, C>(args, input, __shfl_sync(kAllLanes, image, row), channels);
-    };
-    typename C::Element* to = static_cast<typename C::Element*>(output.pooled) + own * args.channels + channels.first;
-    METRIX_UNROLL
-    for (int quarter = 0; quarter < kMixes; quarter += 16) {
-      Averages<T, C> first[4], second[4];
-      METRIX_UNROLL
-      for (int k = 0; k < 4; ++k) {
-        first[k] = average_of(row_of(quarter) + k);
-        second[k] = average_of(kSide + column_of(quarter) + k);
-      }
-      METRIX_UNROLL
-      for (int r = 0; r < 4; ++r) {
-        T lambda[4];
-        METRIX_UNROLL
-        for (int c = 0; c < 4; ++c) lambda[c] = args.mixes.lambda[own + quarter + 4 * r + c];
-        FiniteCheck<C> check;
-        METRIX_UNROLL
-        for (int c = 0; c < 4; ++c, to += args.channels) {
-          const int m = quarter + 4 * r + c;
-          write_pooled<T, C>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
-          check.add(best[m]);
-        }
-        if (!__all_sync(kAllLanes, check.is_passed())) left |= uint64_t(0xf) << (quarter + 4 * r);
-      }
-    }
+    left |= write_tile<T, Tile>(args, input, output, own, channel, best);
   }
   return left;
 }
