@@ -59,8 +59,12 @@ def test_what_ends_a_process_is_said_with_where(function: Callable[..., None], s
 def test_time_limit_ends_what_the_process_has_started_too(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     isolate.run(answers, 0, seconds=60)  # the server is up
-    with pytest.raises(Failed, match="time limit of 3 s in backward"):
-        isolate.run(sleeps, str(pid_file), seconds=3)
+    for seconds in (3, 12, 48):  # longer, if the process did not get that far beside a second worker
+        with pytest.raises(Failed, match=f"time limit of {seconds} s in ") as failure:
+            isolate.run(sleeps, str(pid_file), seconds=seconds)
+        if pid_file.exists():
+            break
+    assert str(failure.value).endswith("in backward")
     with pytest.raises(ProcessLookupError):
         _until_gone(int(pid_file.read_text()))
 

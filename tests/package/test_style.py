@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lock import one_worker_at_a_time
-
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(str(p) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cpp", ".cu"))
 
@@ -27,6 +25,5 @@ def test_style(tool: str, arguments: list[str]) -> None:
     program = shutil.which(tool, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if program is None:
         pytest.skip(f"{tool} is not installed")
-    with one_worker_at_a_time("checkout"):
-        done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
