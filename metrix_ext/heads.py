@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .terms.checks import check_choice, check_whole
+
 POOLS = ("avg", "max", "avg+max")
 
 
@@ -23,12 +25,9 @@ class PoolingHead(nn.Module):
 
     def __init__(self, in_channels: int = 2048, embedding_size: int = 512, pool: str = "avg+max") -> None:
         super().__init__()
-        if pool not in POOLS:
-            raise ValueError(f"pool: got {pool!r}, expected one of {', '.join(POOLS)}")
-        for name, size in (("in_channels", in_channels), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise ValueError(f"{name}: got {size}, expected at least 1")
-        self.pool = pool
+        self.pool = check_choice("pool", pool, POOLS)
+        in_channels = check_whole("in_channels", in_channels)
+        embedding_size = check_whole("embedding_size", embedding_size)
         self.linear = nn.Linear(in_channels, embedding_size)
         nn.init.kaiming_normal_(self.linear.weight, mode="fan_out")
         nn.init.zeros_(self.linear.bias)

@@ -16,6 +16,7 @@ from .batch.candidates import candidates_from_examples, candidates_from_proxies
 from .batch.chunked import sums_of_anchors
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
+from .terms.checks import check_choice, check_flag, check_number, check_whole
 from .terms.formula import AnchorSums, Formula, Rho, Sigma, mean
 
 LOG1P = Sigma("log1p")
@@ -37,7 +38,7 @@ class TableLoss(nn.Module):
     def __init__(self, formula: Formula, normalize: bool = True) -> None:
         super().__init__()
         self.formula = formula
-        self.normalize = normalize
+        self.normalize = check_flag("normalize", normalize)
 
     def forward(
         self,
@@ -101,8 +102,8 @@ class ContrastiveLoss(TableLoss):
     """
 
     def __init__(self, margin: float = 0.5, aggregate: str = "sum", normalize: bool = True) -> None:
-        if aggregate not in ("sum", "mean", "mean-nonzero"):
-            raise ValueError(f"aggregate: got {aggregate!r}, expected 'sum', 'mean' or 'mean-nonzero'")
+        check_choice("aggregate", aggregate, ("sum", "mean", "mean-nonzero"))
+        margin = check_number("margin", margin)
         rho = Rho(-1.0, exponential=False), Rho(1.0, -margin, exponential=False, floor=0.0)
         super().__init__(Formula(rho, (Sigma("identity"), Sigma("identity"))), normalize)
         self.aggregate = aggregate
@@ -121,6 +122,7 @@ class LiftedStructureLoss(TableLoss):
     """[log sum_P e^-s + log sum_N e^(s-m)]_+ (Hermans et al. 2017, after Song et al. 2016)."""
 
     def __init__(self, margin: float = 0.5, normalize: bool = True) -> None:
+        margin = check_number("margin", margin)
         rho = Rho(-1.0), Rho(1.0, -margin)
         super().__init__(Formula(rho, (Sigma("log"), Sigma("log")), tau="relu"), normalize)
 
@@ -129,7 +131,7 @@ class BinomialDevianceLoss(TableLoss):
     """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014)."""
 
     def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
-        _check_positive(beta=beta, gamma=gamma)
+        beta, gamma, margin = _scales_and_margin(beta, gamma, margin)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (LOG1P, LOG1P)), normalize)
 
@@ -138,7 +140,7 @@ class MultiSimilarityLoss(TableLoss):
     """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019)."""
 
     def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
-        _check_positive(beta=beta, gamma=gamma)
+        beta, gamma, margin = _scales_and_margin(beta, gamma, margin)
         rho = Rho(-beta, beta * margin), Rho(gamma, -gamma * margin)
         super().__init__(Formula(rho, (Sigma("log1p", 1 / beta), Sigma("log1p", 1 / gamma))), normalize)
 
@@ -163,9 +165,8 @@ class ProxyLoss(TableLoss):
 
     def __init__(self, formula: Formula, num_classes: int, embedding_size: int, normalize: bool) -> None:
         super().__init__(formula, normalize)
-        for name, size in (("num_classes", num_classes), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise ValueError(f"{name}: got {size}, expected at least 1")
+        num_classes = check_whole("num_classes", num_classes)
+        embedding_size = check_whole("embedding_size", embedding_size)
         self.proxies = nn.Parameter(torch.empty(num_classes, embedding_size))
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
@@ -212,9 +213,8 @@ class ProxyAnchorLoss(ProxyLoss):
         variant: str = "original",
         normalize: bool = True,
     ) -> None:
-        if variant not in ("original", "paper"):
-            raise ValueError(f"variant: got {variant!r}, expected 'original' or 'paper'")
-        _check_positive(beta=beta, gamma=gamma)
+        check_choice("variant", variant, ("original", "paper"))
+        beta, gamma, margin = _scales_and_margin(beta, gamma, margin)
         if variant == "original":
             formula = Formula((Rho(-beta, beta * margin), Rho(gamma, gamma * margin)), (LOG1P, LOG1P))
         else:
@@ -255,11 +255,10 @@ class ProxyNCAPlusPlusLoss(ProxyLoss):
     def __init__(
         self, num_classes: int, embedding_size: int, temperature: float = 1 / 9, normalize: bool = True
     ) -> None:
-        _check_positive(temperature=temperature)
+        temperature = check_number("temperature", temperature, above=0)
         super().__init__(_nca(1 / temperature), num_classes, embedding_size, normalize)
 
 
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name}: got {value}, expected more than 0")
+def _scales_and_margin(beta: float, gamma: float, margin: float) -> tuple[float, float, float]:
+    """b, g and m of an exponential loss."""
+    return check_number("beta", beta, above=0), check_number("gamma", gamma, above=0), check_number("margin", margin)

@@ -21,12 +21,21 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
         order: [n] int64, a permutation of the rows.
 
     Returns:
-        [n, d], what ``F.normalize(x)[order]`` is.
+        [n, d], what ``F.normalize(x)[order]`` is, for any finite numbers.
     """
     if backend.choose(x.device) not in ("cpu", "cuda"):
-        return F.normalize(x).index_select(0, order)
+        return unit_norm(x).index_select(0, order)
     unit, _norm = _differentiable(x, order)
     return unit
+
+
+def unit_norm(x: Tensor) -> Tensor:
+    """Rows of x [n, d], each divided by max(its norm, 1e-12), also where the squares of its numbers overflow."""
+    if x.numel() == 0:
+        return F.normalize(x)
+    largest = x.detach().abs().amax(1, keepdim=True)
+    limit = torch.finfo(x.dtype).max ** 0.45  # the sum of 2^10 squares of it is finite
+    return F.normalize(x / torch.where((largest > limit) & largest.isfinite(), largest, 1.0))
 
 
 LIBRARY.define("unit_rows(Tensor x, Tensor order) -> (Tensor, Tensor)")

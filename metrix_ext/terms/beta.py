@@ -12,14 +12,16 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy.special import betaincinv
 
+from .checks import check_number
+
 TERMS = 32  # BetaQuantile::kTerms of csrc/math.h
 SMALLEST_ALPHA = 0.05  # below it (2^-32)^(1/alpha) leaves the range of a double
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises ValueError unless alpha is a number that quantile_coefficients takes."""
-    if not (isinstance(alpha, int | float) and SMALLEST_ALPHA <= alpha < float("inf")):
-        raise ValueError(f"alpha: got {alpha!r}, expected a number of at least {SMALLEST_ALPHA}")
+    """Raises TypeError or ValueError unless alpha is a number that quantile_polynomial takes."""
+    if check_number("alpha", alpha) < SMALLEST_ALPHA:
+        raise ValueError(f"alpha: got {alpha}, expected a number of at least {SMALLEST_ALPHA}")
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,9 +20,22 @@ __global__ void __launch_bounds__(kRowWarps* kWarp)
   T square = T(0);
   for (int64_t k = lane; k < args.columns; k += kWarp) square = fused(from[k], from[k], square);
   square = warp_sum(square);
+  T scale = T(1);
+  if (square == kInfinity<T>) {  // squares overflow: divide by the largest number first, unless that is infinite, too
+    T largest = T(0);
+    for (int64_t k = lane; k < args.columns; k += kWarp)
+      largest = at_least(from[k] < T(0) ? -from[k] : from[k], largest);
+    largest = warp_max(largest);
+    if (largest < kInfinity<T>) {
+      scale = largest;
+      square = T(0);
+      for (int64_t k = lane; k < args.columns; k += kWarp) square = fused(from[k] / scale, from[k] / scale, square);
+      square = warp_sum(square);
+    }
+  }
   const T length = at_least(SquareRoot<T>::of(square), T(kSmallestNorm));
-  for (int64_t k = lane; k < args.columns; k += kWarp) unit[row * args.columns + k] = from[k] / length;
-  if (lane == 0) norm[row] = length;
+  for (int64_t k = lane; k < args.columns; k += kWarp) unit[row * args.columns + k] = from[k] / scale / length;
+  if (lane == 0) norm[row] = scale * length;
 }
 
 template <class T>
