@@ -1,29 +1,34 @@
 #include "anchor_sums.h"
 
+#include <tuple>
+
 #include "binding.h"
+#include "mix_list.h"
 #include "terms.h"
 
 namespace metrix::bindings {
 namespace {
 
+// From AnchorSumsArguments of metrix_ext/ops/arguments.py, whose tensors are contiguous.
 template <class T>
-AnchorSumsArgs<T> make_args(const Mixes<T>& mixes, int64_t anchors, int64_t size, const std::string& pairs,
-                            bool exponential, const RhoNumbers& rho, bool both_orders, int element, In<void> mixed,
-                            In<T> inverse_norms, In<T> anchor_rows, In<int64_t> positives, In<int64_t> self,
-                            In<int8_t> mask, In<int64_t> anchor_order, In<int64_t> anchors_of) {
+AnchorSumsArgs<T> make_args(py::handle a, int element, In<T> inverse_norms) {
   AnchorSumsArgs<T> args{};
-  args.mixes = mixes;
-  args.relations = {anchors, mixes.examples, positives, self, mask};
-  args.pairs = parse_pairs(pairs);
-  args.rho = make_rho(exponential, rho);
-  args.both_orders = both_orders;
-  args.size = size;
+  const auto anchors = field<"anchors", py::object>(a);
+  args.mixes = make_mixes<T>(a);
+  std::tie(args.relations.anchors, args.size) = field<"shape", std::pair<int64_t, int64_t>>(anchors);
+  args.relations.examples = args.mixes.examples;
+  args.relations.positives = field<"positives", In<int64_t>>(a);
+  args.relations.self = field<"self_index", In<int64_t>>(a);
+  args.relations.mask = field<"mask", In<int8_t>>(a);
+  args.pairs = parse_pairs(field<"pairs", std::string>(a));
+  args.rho = make_rho(field<"exponential", bool>(a), field<"rho", RhoNumbers>(a));
+  args.both_orders = field<"both_orders", bool>(a);
   args.element = Element(element);
-  args.mixed = mixed;
+  args.mixed = field<"mixed", In<void>>(a);
   args.inverse_norms = inverse_norms;
-  args.anchors = anchor_rows;
-  args.anchor_order = anchor_order;
-  args.anchors_of = anchors_of;
+  args.anchors = py::cast<In<T>>(anchors);
+  args.anchor_order = field<"anchor_order", In<int64_t>>(a);
+  args.anchors_of = field<"anchors_of", In<int64_t>>(a);
   return args;
 }
 
@@ -47,9 +52,7 @@ void anchor_sums_backward(const Where& where, const AnchorSumsArgs<T>& args, In<
 template <class T>
 void bind(py::module_& m) {
   py::class_<AnchorSumsArgs<T>>(m, named<T>("AnchorSumsArgs").c_str())
-      .def(py::init(&make_args<T>), py::kw_only(), "mixes"_a, "anchor_count"_a, "size"_a, "pairs"_a, "exponential"_a,
-           "rho"_a, "both_orders"_a, "element"_a, "mixed"_a, "inverse_norms"_a, "anchors"_a, "positives"_a,
-           "self_index"_a, "mask"_a, "anchor_order"_a, "anchors_of"_a);
+      .def(py::init(&make_args<T>), "arguments"_a, py::kw_only(), "element"_a, "inverse_norms"_a);
   define<T>(m, "anchor_sums", &anchor_sums<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "nonzero"_a);
   define<T>(m, "anchor_sums_backward", &anchor_sums_backward<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a,
             "grad_sums"_a, "grad_mixed"_a, "grad_anchors"_a);

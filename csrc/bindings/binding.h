@@ -7,6 +7,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -31,6 +32,48 @@ template <class T>
 using In = Pointer<const T>;
 template <class T>
 using Out = Pointer<T>;
+
+}  // namespace metrix::bindings
+
+namespace pybind11::detail {
+
+template <class T>
+struct type_caster<metrix::bindings::Pointer<T>> {
+  PYBIND11_TYPE_CASTER(metrix::bindings::Pointer<T>, const_name("torch.Tensor | None"));
+
+  bool load(handle tensor, bool) {
+    if (tensor.is_none()) return true;
+    static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
+    const auto address = reinterpret_steal<object>(PyObject_CallMethodNoArgs(tensor.ptr(), data_ptr));
+    if (!address) {
+      if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw error_already_set();
+      PyErr_Clear();  // no tensor: a TypeError that names what is wanted
+      return false;
+    }
+    value.address = static_cast<T*>(PyLong_AsVoidPtr(address.ptr()));
+    return true;
+  }
+};
+
+}  // namespace pybind11::detail
+
+namespace metrix::bindings {
+
+// A field name, as an argument of a template.
+template <size_t N>
+struct Name {
+  char text[N];
+  constexpr Name(const char (&characters)[N]) { std::copy_n(characters, N, text); }
+};
+
+// A field of an argument list of metrix_ext/ops, by its name there.
+template <Name name, class Value>
+Value field(py::handle arguments) {
+  static PyObject* const interned = PyUnicode_InternFromString(name.text);
+  const auto value = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments.ptr(), interned));
+  if (!value) throw py::error_already_set();
+  return py::cast<Value>(value);
+}
 
 // Where a call runs: on the CPU with a number of threads, or on a CUDA device in a stream.
 struct Where {
@@ -71,30 +114,7 @@ void define(py::module_& m, const char* name, Function function, const Extra&...
 void bind_anchor_sums(py::module_& m);
 void bind_batch(py::module_& m);
 void bind_mix_pool(py::module_& m);
-void bind_mixes(py::module_& m);
 void bind_pair_lambda(py::module_& m);
 void bind_pair_sums(py::module_& m);
 
 }  // namespace metrix::bindings
-
-namespace pybind11::detail {
-
-template <class T>
-struct type_caster<metrix::bindings::Pointer<T>> {
-  PYBIND11_TYPE_CASTER(metrix::bindings::Pointer<T>, const_name("torch.Tensor | None"));
-
-  bool load(handle tensor, bool) {
-    if (tensor.is_none()) return true;
-    static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
-    const auto address = reinterpret_steal<object>(PyObject_CallMethodNoArgs(tensor.ptr(), data_ptr));
-    if (!address) {
-      if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw error_already_set();
-      PyErr_Clear();  // no tensor: a TypeError that names what is wanted
-      return false;
-    }
-    value.address = static_cast<T*>(PyLong_AsVoidPtr(address.ptr()));
-    return true;
-  }
-};
-
-}  // namespace pybind11::detail

@@ -1,14 +1,15 @@
 #include "mix_pool.h"
 
 #include "binding.h"
+#include "mix_list.h"
 
 namespace metrix::bindings {
 namespace {
 
 template <class T>
-MixPoolArgs<T> make_args(const Mixes<T>& mixes, int64_t channels, int64_t positions, In<int64_t> order,
-                         int64_t image_stride, int64_t channel_stride, int64_t position_stride) {
-  return {mixes, channels, positions, order, image_stride, channel_stride, position_stride};
+MixPoolArgs<T> make_args(py::handle mixes, int64_t channels, int64_t positions, In<int64_t> order, int64_t image_stride,
+                         int64_t channel_stride, int64_t position_stride) {
+  return {make_mixes<T>(mixes), channels, positions, order, image_stride, channel_stride, position_stride};
 }
 
 template <class T>

@@ -27,7 +27,6 @@ PYBIND11_MODULE(_C, m) {
   m.attr("compiler") = METRIX_COMPILER;
   m.def("instruction_set", &metrix::cpu::instruction_set);
   bind_where(m);
-  bind_mixes(m);
   bind_batch(m);
   bind_pair_lambda(m);
   bind_pair_sums(m);

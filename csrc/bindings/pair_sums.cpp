@@ -1,5 +1,7 @@
 #include "pair_sums.h"
 
+#include <tuple>
+
 #include "binding.h"
 #include "terms.h"
 
@@ -14,35 +16,36 @@ T* row_zero(T* matrix, int64_t first_row, int64_t examples) {
   return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(matrix) - offset);
 }
 
+// From PairSumsArguments of metrix_ext/ops/arguments.py, whose tensors are contiguous.
 template <class T>
-PairSumsArgs<T> make_args(int64_t anchors, int64_t examples, int64_t first_row, int64_t rows, const std::string& pairs,
-                          bool exponential, const RhoNumbers& rho, bool renormalize, bool lambda_is_scalar,
-                          bool anchors_in_order, In<T> similarity, In<T> lambda, In<T> gram, In<T> sqnorm,
-                          In<T> self_similarity, In<T> self_sqnorm, In<int64_t> positives, In<int64_t> self,
-                          In<int8_t> mask) {
+PairSumsArgs<T> make_args(py::handle a) {
   PairSumsArgs<T> args{};
-  args.anchors = anchors;
-  args.examples = examples;
-  args.pairs = parse_pairs(pairs);
-  args.rho = make_rho(exponential, rho);
-  args.renormalize = renormalize;
-  args.similarity = similarity;
-  args.first_row = first_row;
-  args.rows = rows;
-  args.lambda = lambda_is_scalar ? lambda.address : row_zero(lambda.address, first_row, examples);
-  args.lambda_is_scalar = lambda_is_scalar;
-  args.gram = row_zero(gram.address, first_row, examples);
+  const auto similarity = field<"similarity", py::object>(a);
+  std::tie(args.anchors, args.examples) = field<"shape", std::pair<int64_t, int64_t>>(similarity);
+  args.pairs = parse_pairs(field<"pairs", std::string>(a));
+  args.rho = make_rho(field<"exponential", bool>(a), field<"rho", RhoNumbers>(a));
+  args.first_row = field<"first_row", int64_t>(a);
+  args.rows = field<"rows", int64_t>(a);
+  args.similarity = py::cast<In<T>>(similarity);
+  args.lambda_is_scalar = field<"lam_is_scalar", bool>(a);
+  const T* const lambda = field<"lam", In<T>>(a);
+  args.lambda = args.lambda_is_scalar ? lambda : row_zero(lambda, args.first_row, args.examples);
+  const auto gram = field<"gram", py::object>(a);
+  args.renormalize = !gram.is_none();
+  args.gram = row_zero<const T>(py::cast<In<T>>(gram), args.first_row, args.examples);
   // What is not given is on the diagonals.
-  const int64_t diagonal = examples + 1;
+  const int64_t diagonal = args.examples + 1;
+  const T* const sqnorm = field<"sqnorm", In<T>>(a);
   args.sqnorm = sqnorm ? sqnorm : args.gram;
   args.sqnorm_stride = sqnorm ? 1 : diagonal;
-  args.self_similarity = self_similarity ? self_similarity : similarity;
-  args.self_sqnorm = self_similarity ? self_sqnorm : args.gram;
+  const T* const self_similarity = field<"self_similarity", In<T>>(a);
+  args.self_similarity = self_similarity ? self_similarity : args.similarity;
+  args.self_sqnorm = self_similarity ? field<"self_sqnorm", In<T>>(a) : args.gram;
   args.self_stride = self_similarity ? 1 : diagonal;
-  args.positives = positives;
-  args.self = self;
-  args.mask = mask;
-  args.anchors_in_order = anchors_in_order;
+  args.positives = field<"positives", In<int64_t>>(a);
+  args.self = field<"self_index", In<int64_t>>(a);
+  args.mask = field<"mask", In<int8_t>>(a);
+  args.anchors_in_order = args.mask == nullptr && field<"anchors_in_order", bool>(a);
   return args;
 }
 
@@ -96,10 +99,7 @@ void pair_sums_backward(const Where& where, const PairSumsArgs<T>& args, In<T> s
 
 template <class T>
 void bind(py::module_& m) {
-  py::class_<PairSumsArgs<T>>(m, named<T>("PairSumsArgs").c_str())
-      .def(py::init(&make_args<T>), py::kw_only(), "anchors"_a, "examples"_a, "first_row"_a, "rows"_a, "pairs"_a,
-           "exponential"_a, "rho"_a, "renormalize"_a, "lam_is_scalar"_a, "anchors_in_order"_a, "similarity"_a, "lam"_a,
-           "gram"_a, "sqnorm"_a, "self_similarity"_a, "self_sqnorm"_a, "positives"_a, "self_index"_a, "mask"_a);
+  py::class_<PairSumsArgs<T>>(m, named<T>("PairSumsArgs").c_str()).def(py::init(&make_args<T>));
   define<T>(m, "pair_sums", &pair_sums<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "rest"_a, "clean"_a,
             "clean_rest"_a);
   define<T>(m, "pair_sums_backward", &pair_sums_backward<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "rest"_a,

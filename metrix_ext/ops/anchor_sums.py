@@ -13,10 +13,9 @@ from ..terms.mixes import Mixes
 from ..terms.relations import Relations
 from .arguments import AnchorSumsArguments
 from .checks.mixes import check_anchor_sums
-from .launch import launch_in_workspace
+from .launch import where_to_work
 from .library import LIBRARY, implement, register_autograd
-from .maps import native_mixes
-from .signature import Signature, contiguous
+from .signature import Signature
 
 SIGNATURE = Signature(AnchorSumsArguments)
 
@@ -78,11 +77,12 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor]:
         from .triton import anchor_sums as kernels
 
         return kernels.anchor_sums(a)
-    a = contiguous(a._replace(mixed=_on_cpu_single(a.mixed)))
+    a = SIGNATURE.contiguous(a._replace(mixed=_on_cpu_single(a.mixed)))
     inverse_norms = _inverse_norms(a)
     sums, nonzero = (a.anchors.new_empty((len(a.anchors), 2)) for _ in range(2))
     args = _native(a, inverse_norms)
-    launch_in_workspace("anchor_sums", a.anchors.dtype, a.anchors, args, sums=sums, nonzero=nonzero)
+    place = where_to_work("anchor_sums", a.anchors.dtype, a.anchors, args)
+    native.typed("anchor_sums", a.anchors.dtype)(place, args, sums=sums, nonzero=nonzero)
     return sums, nonzero
 
 
@@ -95,14 +95,13 @@ def _gradients(grad_sums: Tensor, sums: Tensor, *given_and_grad_anchors: Any) ->
 
         return kernels.anchor_sums_backward(grad_sums, sums, a, grad_anchors)
     dtype = a.mixed.dtype
-    a = contiguous(a._replace(mixed=_on_cpu_single(a.mixed)))
+    a = SIGNATURE.contiguous(a._replace(mixed=_on_cpu_single(a.mixed)))
     inverse_norms = _inverse_norms(a)
     grad_mixed = torch.empty_like(a.mixed)
-    launch_in_workspace(
-        "anchor_sums_backward",
-        a.anchors.dtype,
-        a.anchors,
-        _native(a, inverse_norms),
+    args = _native(a, inverse_norms)
+    native.typed("anchor_sums_backward", a.anchors.dtype)(
+        where_to_work("anchor_sums_backward", a.anchors.dtype, a.anchors, args),
+        args,
         sums=sums.contiguous(),
         grad_sums=grad_sums.contiguous(),
         grad_mixed=grad_mixed,
@@ -126,25 +125,8 @@ def _inverse_norms(a: AnchorSumsArguments) -> Tensor | None:
 
 def _native(a: AnchorSumsArguments, inverse_norms: Tensor | None) -> Any:
     """The native struct, which points into the tensors; those are contiguous, and the caller keeps them alive."""
-    m, size = a.anchors.shape
-    return native.typed("AnchorSumsArgs", a.anchors.dtype)(
-        mixes=native_mixes(a.mixes),
-        anchor_count=m,
-        size=size,
-        pairs=a.pairs,
-        exponential=a.exponential,
-        rho=a.rho,
-        both_orders=a.both_orders,
-        element=native.element(a.mixed.dtype),
-        mixed=a.mixed,
-        inverse_norms=inverse_norms,
-        anchors=a.anchors,
-        positives=a.positives,
-        self_index=a.self_index,
-        mask=a.mask,
-        anchor_order=a.anchor_order,
-        anchors_of=a.anchors_of,
-    )
+    make = native.typed("AnchorSumsArgs", a.anchors.dtype)
+    return make(a, element=native.element(a.mixed.dtype), inverse_norms=inverse_norms)
 
 
 # ---- fake -----------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backend
+from .. import backend, native
 from ..terms.relations import Relations
-from .launch import launch
+from .launch import where
 from .library import LIBRARY, implement
 
 
@@ -36,7 +36,7 @@ def _class_order(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     labels = labels.contiguous()
     n = len(labels)
     order, positives, place = labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
-    launch("class_order", None, labels, examples=n, labels=labels, order=order, positives=positives, place=place)
+    native.lib().class_order(where(labels), examples=n, labels=labels, order=order, positives=positives, place=place)
     return order, positives, place
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import backend
-from .launch import launch
+from .. import backend, native
+from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
 
@@ -35,7 +35,7 @@ def _products(x: Tensor) -> Tensor:
     x = x.contiguous()
     rows, columns = x.shape
     products = x.new_empty((rows, rows))
-    launch("gram", x.dtype, x, rows=rows, columns=columns, x=x, products=products)
+    native.typed("gram", x.dtype)(where(x), rows=rows, columns=columns, x=x, products=products)
     return products
 
 
@@ -46,7 +46,7 @@ def _gradient(grad: Tensor, x: Tensor) -> Tensor:
     grad, x = grad.contiguous(), x.contiguous()
     rows, columns = x.shape
     grad_x = torch.empty_like(x)
-    launch("gram_backward", x.dtype, x, rows=rows, columns=columns, x=x, grad=grad, grad_x=grad_x)
+    native.typed("gram_backward", x.dtype)(where(x), rows=rows, columns=columns, x=x, grad=grad, grad_x=grad_x)
     return grad_x
 
 

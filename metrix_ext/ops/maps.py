@@ -1,14 +1,9 @@
-"""Feature maps and lists of mixes as the kernels take them."""
+"""Feature maps as the kernels take them."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-
-from .. import native
-from ..terms.mixes import Mixes
 
 MOST_POSITIONS = 2**15 - 1  # of an int16 argmax
 
@@ -30,16 +25,3 @@ def strides(features: Tensor) -> tuple[int, int, int] | None:
 def evenly_spaced(features: Tensor) -> Tensor:
     """The same maps with positions evenly spaced, copied only if they are not."""
     return features if strides(features) else features.contiguous()
-
-
-def native_mixes(mixes: Mixes) -> Any:
-    """The native struct of a list. Its tensors are contiguous; the caller keeps them alive."""
-    return native.typed("Mixes", mixes.lam.dtype)(
-        count=len(mixes),
-        examples=mixes.examples,
-        first=mixes.first,
-        second=mixes.second,
-        lam=mixes.lam,
-        begin=mixes.begin,
-        uses=mixes.uses,
-    )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import backend
+from .. import backend, native
 from ..terms.formula import Formula, mean
-from .launch import launch
+from .launch import where
 from .library import LIBRARY, implement, register_autograd
-from .signature import Signature, contiguous
 
 
 def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, strength: float = 0.0) -> Tensor:
@@ -28,68 +27,56 @@ def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, stren
         loss = mean(formula.per_anchor(sums))
         return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))
     positive, negative = formula.sigma
-    arguments = MeanLossArguments(
-        sums=sums,
-        mixed=mixed,
-        strength=strength,
-        sigma=positive.kind,
-        scales=[positive.scale, negative.scale],
-        relu=formula.tau == "relu",
-    )
-    return _differentiable(*arguments)
+    scales = [positive.scale, negative.scale]
+    return _differentiable(sums, mixed, strength, positive.kind, scales, formula.tau == "relu")
 
 
 # ---- schema ---------------------------------------------------------------------------------------------------
 
-
-class MeanLossArguments(NamedTuple):
-    """As the registered op takes them."""
-
-    sums: Tensor
-    mixed: Tensor | None
-    strength: float
-    sigma: str
-    scales: list[float]
-    relu: bool
-
-
-SIGNATURE = Signature(MeanLossArguments)
-LIBRARY.define(f"mean_loss({SIGNATURE.schema}) -> Tensor")
-LIBRARY.define(f"mean_loss_backward(Tensor grad, {SIGNATURE.schema}) -> (Tensor, Tensor)")
+_ARGUMENTS = "Tensor sums, Tensor? mixed, float strength, str sigma, float[] scales, bool relu"
+LIBRARY.define(f"mean_loss({_ARGUMENTS}) -> Tensor")
+LIBRARY.define(f"mean_loss_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor)")
 
 
 # ---- implementation -------------------------------------------------------------------------------------------
 
 
-def _loss(*given: Any) -> Tensor:
-    a = contiguous(MeanLossArguments(*given))
-    loss = a.sums.new_empty(())
-    _launch("mean_loss", a, loss=loss)
+def _loss(sums: Tensor, mixed: Tensor | None, strength: float, sigma: str, scales: list[float], relu: bool) -> Tensor:
+    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
+    loss = sums.new_empty(())
+    native.typed("mean_loss", sums.dtype)(
+        where(sums),
+        anchors=sums.shape[0],
+        sigma=sigma,
+        scales=scales,
+        relu=relu,
+        strength=strength,
+        clean=sums,
+        mixed=mixed,
+        loss=loss,
+    )
     return loss
 
 
-def _gradient(grad: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
-    a = contiguous(MeanLossArguments(*given))
-    grad_sums = torch.empty_like(a.sums)
-    grad_mixed = a.sums.new_empty(0) if a.mixed is None else torch.empty_like(a.mixed)
-    _launch("mean_loss_backward", a, grad_loss=grad, grad_clean=grad_sums, grad_mixed=grad_mixed)
-    return grad_sums, grad_mixed
-
-
-def _launch(name: str, a: MeanLossArguments, **others: Tensor) -> None:
-    launch(
-        name,
-        a.sums.dtype,
-        a.sums,
-        anchors=len(a.sums),
-        sigma=a.sigma,
-        scales=a.scales,
-        relu=a.relu,
-        strength=a.strength,
-        clean=a.sums,
-        mixed=a.mixed,
-        **others,
+def _gradient(
+    grad: Tensor, sums: Tensor, mixed: Tensor | None, strength: float, sigma: str, scales: list[float], relu: bool
+) -> tuple[Tensor, Tensor]:
+    sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
+    grad_sums, grad_mixed = torch.empty_like(sums), sums.new_empty(0) if mixed is None else torch.empty_like(mixed)
+    native.typed("mean_loss_backward", sums.dtype)(
+        where(sums),
+        anchors=sums.shape[0],
+        sigma=sigma,
+        scales=scales,
+        relu=relu,
+        strength=strength,
+        clean=sums,
+        mixed=mixed,
+        grad_loss=grad,
+        grad_clean=grad_sums,
+        grad_mixed=grad_mixed,
     )
+    return grad_sums, grad_mixed
 
 
 # ---- fake -----------------------------------------------------------------------------------------------------
@@ -109,13 +96,14 @@ def _gradient_fake(grad: Tensor, sums: Tensor, mixed: Tensor | None, *_others: A
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    SIGNATURE.save(ctx, inputs)
+    sums, mixed, *ctx.others = inputs
+    ctx.save_for_backward(sums, mixed)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    _, a = SIGNATURE.saved(ctx)
-    grad_sums, grad_mixed = _run_backward(grad, *a)
-    return SIGNATURE.gradients(sums=grad_sums, mixed=None if a.mixed is None else grad_mixed)
+    sums, mixed = ctx.saved_tensors
+    grad_sums, grad_mixed = _run_backward(grad, sums, mixed, *ctx.others)
+    return (grad_sums, None if mixed is None else grad_mixed, *(None for _ in ctx.others))
 
 
 # ---- registration ---------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from torch import Tensor
 from .. import backend, native, reference
 from ..terms.mixes import Mixes
 from .checks.mixes import check_mix_pool
-from .launch import launch
+from .launch import where
 from .library import LIBRARY, implement, register_autograd
-from .maps import compute_dtype, evenly_spaced, native_mixes, strides
+from .maps import compute_dtype, evenly_spaced, strides
 from .signature import Signature, schema
 
 
@@ -106,10 +106,8 @@ def launch_forward(
     features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None, pooled: Tensor, argmax: Tensor | None
 ) -> None:
     """The native kernel: features are evenly spaced, all else is contiguous."""
-    launch(
-        "mix_pool",
-        compute_dtype(features),
-        features,
+    native.typed("mix_pool", compute_dtype(features))(
+        where(features),
         _native(features, order, mixes),
         element=native.element(features.dtype),
         features=features,
@@ -143,10 +141,8 @@ def launch_backward(
     grad_averages: Tensor | None,
 ) -> None:
     """The native kernel: grad_features is evenly spaced, all else is contiguous."""
-    launch(
-        "mix_pool_backward",
-        compute_dtype(grad_features),
-        grad_features,
+    native.typed("mix_pool_backward", compute_dtype(grad_features))(
+        where(grad_features),
         _native(grad_features, order, mixes),
         element=native.element(grad_pooled.dtype),
         grad_pooled=grad_pooled,
@@ -163,7 +159,7 @@ def _native(features: Tensor, order: Tensor, mixes: Mixes) -> Any:
     image_stride, channel_stride, position_stride = layout
     channels, height, width = features.shape[1:]
     return native.typed("MixPoolArgs", mixes.lam.dtype)(
-        mixes=native_mixes(mixes),
+        mixes=mixes,
         channels=channels,
         positions=height * width,
         order=order,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import backend, reference
+from .. import backend, native, reference
 from ..terms.beta import quantile_polynomial
 from .checks.pair_lambda import check_pair_lambda
-from .launch import launch
+from .launch import where
 from .library import LIBRARY, implement
 
 
@@ -52,10 +52,8 @@ def _pair_lambda(seed: Tensor, rows: Tensor, columns: Tensor, alpha: float, dtyp
         return kernels.pair_lambda(seed, rows, columns, alpha, dtype)
     rows, columns = rows.contiguous(), columns.contiguous()
     lam = rows.new_empty((len(rows), len(columns)), dtype=dtype)
-    launch(
-        "pair_lambda",
-        dtype,
-        rows,
+    native.typed("pair_lambda", dtype)(
+        where(rows),
         seed=seed,
         rows=rows,
         row_count=len(rows),

@@ -23,9 +23,9 @@ from ..terms.relations import Relations
 from .arguments import PairSumsArguments
 from .checks.pair_sums import check_pair_sums
 from .checks.tensors import check_floating
-from .launch import launch_in_workspace
+from .launch import where_to_work
 from .library import LIBRARY, implement, register_autograd
-from .signature import Signature, contiguous
+from .signature import Signature
 
 SIGNATURE = Signature(PairSumsArguments)
 
@@ -77,10 +77,8 @@ def pair_sums(
     """
     check_floating("similarity", similarity)
     dtype = torch.float64 if similarity.dtype == torch.float64 else torch.float32
-
-    def cast(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(dtype)
-
+    floats = lam, gram, sqnorm, self_similarity, self_sqnorm
+    lam, gram, sqnorm, self_similarity, self_sqnorm = (None if t is None else t.to(dtype) for t in floats)
     exponential, numbers = flat(rho)
     arguments = PairSumsArguments(
         similarity=similarity.to(dtype),
@@ -91,11 +89,11 @@ def pair_sums(
         pairs=pairs,
         exponential=exponential,
         rho=numbers,
-        lam=None if lam is None else lam.to(dtype).detach(),
-        gram=cast(gram),
-        sqnorm=cast(sqnorm),
-        self_similarity=cast(self_similarity),
-        self_sqnorm=cast(self_sqnorm),
+        lam=None if lam is None else lam.detach(),
+        gram=gram,
+        sqnorm=sqnorm,
+        self_similarity=self_similarity,
+        self_sqnorm=self_sqnorm,
         first_row=first_row,
     )
     check_pair_sums(arguments)
@@ -140,20 +138,17 @@ class PairSumsGradients(NamedTuple):
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, ...]:
-    *given, with_clean = inputs
-    a = PairSumsArguments(*given)
+    a, with_clean = SIGNATURE.contiguous(inputs), inputs[-1]
     if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
         clean_sums = kernels.pair_sums(a.clean()) if with_clean else _empty_sums(a.similarity, False)[2:]
         return *kernels.pair_sums(a), *clean_sums
-    a = contiguous(a)
     sums, rest, clean, clean_rest = outputs = _empty_sums(a.similarity, with_clean)
-    launch_in_workspace(
-        "pair_sums",
-        a.similarity.dtype,
-        a.similarity,
-        _native(a),
+    args = native.typed("PairSumsArgs", a.similarity.dtype)(a)
+    native.typed("pair_sums", a.similarity.dtype)(
+        where_to_work("pair_sums", a.similarity.dtype, a.similarity, args),
+        args,
         sums=sums,
         rest=rest,
         clean=clean,
@@ -171,7 +166,7 @@ def _gradients(
     clean_rest: Tensor,
     *given: Any,
 ) -> tuple[Tensor, ...]:
-    a = PairSumsArguments(*given)
+    a = SIGNATURE.contiguous(given)
     if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
@@ -180,14 +175,12 @@ def _gradients(
             of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, a.clean())
             gradients[0].add_(of_clean)
         return gradients
-    a = contiguous(a)
     gradients = _empty_gradients(a)
     of = PairSumsGradients(*gradients)
-    launch_in_workspace(
-        "pair_sums_backward",
-        a.similarity.dtype,
-        a.similarity,
-        _native(a),
+    args = native.typed("PairSumsArgs", a.similarity.dtype)(a)
+    native.typed("pair_sums_backward", a.similarity.dtype)(
+        where_to_work("pair_sums_backward", a.similarity.dtype, a.similarity, args),
+        args,
         sums=sums,
         rest=rest,
         grad_sums=grad_sums.contiguous(),
@@ -201,32 +194,6 @@ def _gradients(
         grad_self_sqnorm=of.self_sqnorm,
     )
     return gradients
-
-
-def _native(a: PairSumsArguments) -> Any:
-    """The native struct, which points into the tensors; those are contiguous, and the caller keeps them alive."""
-    m, n = a.similarity.shape
-    return native.typed("PairSumsArgs", a.similarity.dtype)(
-        anchors=m,
-        examples=n,
-        first_row=a.first_row,
-        rows=a.rows,
-        pairs=a.pairs,
-        exponential=a.exponential,
-        rho=a.rho,
-        renormalize=a.gram is not None,
-        lam_is_scalar=a.lam_is_scalar,
-        anchors_in_order=a.anchors_in_order and a.mask is None,
-        similarity=a.similarity,
-        lam=a.lam,
-        gram=a.gram,
-        sqnorm=a.sqnorm,
-        self_similarity=a.self_similarity,
-        self_sqnorm=a.self_sqnorm,
-        positives=a.positives,
-        self_index=a.self_index,
-        mask=a.mask,
-    )
 
 
 def _empty_sums(similarity: Tensor, with_clean: bool) -> tuple[Tensor, ...]:
@@ -259,8 +226,7 @@ def _backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *given, _with_clean = inputs
-    SIGNATURE.save(ctx, given, *output)
+    SIGNATURE.save(ctx, inputs, *output)
 
 
 def _backward(

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import backend
-from .launch import launch
+from .. import backend, native
+from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
 
@@ -46,7 +46,7 @@ def _forward(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     x, order = x.contiguous(), order.contiguous()
     rows, columns = x.shape
     unit, norm = torch.empty_like(x), x.new_empty(rows)
-    launch("unit_rows", x.dtype, x, rows=rows, columns=columns, order=order, x=x, unit=unit, norm=norm)
+    native.typed("unit_rows", x.dtype)(where(x), rows=rows, columns=columns, order=order, x=x, unit=unit, norm=norm)
     return unit, norm
 
 
@@ -54,10 +54,8 @@ def _gradient(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> T
     grad_unit, order = grad_unit.contiguous(), order.contiguous()
     rows, columns = unit.shape
     grad_x = torch.empty_like(unit)
-    launch(
-        "unit_rows_backward",
-        unit.dtype,
-        unit,
+    native.typed("unit_rows_backward", unit.dtype)(
+        where(unit),
         rows=rows,
         columns=columns,
         order=order,

@@ -9,7 +9,7 @@ from ...terms.mixes import Mixes
 from ...terms.pair_sets import check_pairs
 from ...terms.relations import Relations
 from ..maps import MOST_POSITIONS, compute_dtype
-from .tensors import check_floating, check_tensors
+from .tensors import check_floating, check_tensor
 
 Expected = dict[str, tuple[Tensor | None, tuple[int, ...], torch.dtype]]
 
@@ -28,7 +28,7 @@ def check_mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tens
         "mixes.begin": (mixes.begin, (n + 1,), torch.int64),
         "averages": (averages, (n, c), wanted),
     }
-    check_tensors(expected, features.device, "features")
+    _check(expected, features.device, "features")
 
 
 def check_anchor_sums(mixed: Tensor, anchors: Tensor, relations: Relations, pairs: str, mixes: Mixes) -> None:
@@ -46,7 +46,7 @@ def check_anchor_sums(mixed: Tensor, anchors: Tensor, relations: Relations, pair
         "relations.mask": (relations.mask, (m, mixes.examples), torch.int8),
         **_of_list(mixes, wanted),
     }
-    check_tensors(expected, mixed.device, "mixed")
+    _check(expected, mixed.device, "mixed")
 
 
 def _of_list(mixes: Mixes, dtype: torch.dtype) -> Expected:
@@ -55,3 +55,9 @@ def _of_list(mixes: Mixes, dtype: torch.dtype) -> Expected:
         "mixes.second": (mixes.second, (len(mixes),), torch.int64),
         "mixes.lam": (mixes.lam, (len(mixes),), dtype),
     }
+
+
+def _check(expected: Expected, device: torch.device, as_what: str) -> None:
+    for name, (tensor, shape, dtype) in expected.items():
+        if tensor is not None:
+            check_tensor(name, tensor, shape, dtype, device, as_what)

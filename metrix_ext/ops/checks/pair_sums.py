@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...terms.pair_sets import PAIR_SETS
 from ..arguments import PairSumsArguments
-from .tensors import check_device, check_tensor
+from .tensors import check_tensor
 
 
 def check_pair_sums(a: PairSumsArguments) -> None:
@@ -15,17 +15,17 @@ def check_pair_sums(a: PairSumsArguments) -> None:
         raise ValueError(f"similarity: got {list(a.similarity.shape)}, expected [anchors, examples]")
     if a.pairs != "clean" and a.pairs not in PAIR_SETS:
         raise ValueError(f"pairs: got {a.pairs!r}, expected 'clean' or one of {', '.join(PAIR_SETS)}")
-    m, n = a.similarity.shape
-    matrix = (m, n) if a.with_anchor else (a.rows, n)
-    is_window = not a.with_anchor and (a.first_row, matrix[0]) != (0, n)
-    if a.with_anchor and a.first_row != 0:
+    (m, n), device = a.similarity.shape, a.similarity.device
+    with_anchor = a.with_anchor
+    matrix = (m, n) if with_anchor else (a.rows, n)
+    is_window = not with_anchor and (a.first_row, matrix[0]) != (0, n)
+    if with_anchor and a.first_row != 0:
         raise ValueError(f"first_row: got {a.first_row}, expected 0 with pairs={a.pairs!r}")
     for name, (tensor, shape, wanted) in _expected(a, matrix, is_window).items():
         if (tensor is not None) != wanted:
             raise ValueError(f"{name}: {'missing' if wanted else 'not used'} with pairs={a.pairs!r}")
         if tensor is not None:
-            check_tensor(name, tensor, shape)
-            check_device(name, tensor, a.similarity.device, "similarity")
+            check_tensor(name, tensor, shape, None, device, "similarity")
     if is_window:
         _check_window(a, *matrix)
 
