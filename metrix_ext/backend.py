@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
@@ -18,20 +19,22 @@ _PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # by the type of the
 _triton_is_installed = importlib.util.find_spec("triton") is not None
 _triton_is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 
-_requested = os.environ.get("METRIX_BACKEND", "auto")
+# What use_backend asks for: the open blocks of this thread, the last of which counts.
+_FROM_ENVIRONMENT = os.environ.get("METRIX_BACKEND", "auto")
+_blocks: ContextVar[tuple[tuple[object, str], ...]] = ContextVar("metrix_ext.backend", default=())
 
 
 def _check_name(name: str, source: str) -> None:
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"{source}: {name!r} is no backend, expected one of {', '.join(NAMES)}")
 
 
-_check_name(_requested, "METRIX_BACKEND")
+_check_name(_FROM_ENVIRONMENT, "METRIX_BACKEND")
 
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Makes every op inside the ``with`` block run on the named backend, in all threads.
+    """Makes every op inside the ``with`` block run on the named backend, in this thread, and their backward wherever.
 
     Args:
         name: ``"reference"`` (PyTorch, differentiable, any device and dtype), ``"cpu"``, ``"cuda"``, ``"triton"``
@@ -41,20 +44,21 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: there is no such backend.
         RuntimeError: it cannot run here; the message says why.
     """
-    global _requested
     _check_name(name, "use_backend")
     if name != "auto" and (reason := why_not(name)):
         raise RuntimeError(f"backend {name!r} cannot run: {reason}")
-    before, _requested = _requested, name
+    block = (object(), name)
+    _blocks.set((*_blocks.get(), block))
     try:
         yield
-    finally:
-        _requested = before
+    finally:  # blocks may be left in another order than they were entered in
+        _blocks.set(tuple(other for other in _blocks.get() if other is not block))
 
 
 def requested() -> str:
     """What use_backend or METRIX_BACKEND asked for."""
-    return _requested
+    blocks = _blocks.get()
+    return blocks[-1][1] if blocks else _FROM_ENVIRONMENT
 
 
 def why_not(name: str) -> str | None:
@@ -79,16 +83,17 @@ def choose(device: torch.device) -> str:
     Raises:
         RuntimeError: a backend was asked for by name and cannot run on this device; the message says why.
     """
-    if _requested == "reference":
+    asked = requested()
+    if asked == "reference":
         return "reference"
-    if _requested == "auto":
+    if asked == "auto":
         for name in _PREFERRED.get(device.type, ()):
             if why_not(name) is None:
                 return name
         return "reference"
-    if reason := _why_not_on(_requested, device):
-        raise RuntimeError(f"backend {_requested!r} cannot run: {reason}")
-    return _requested
+    if reason := _why_not_on(asked, device):
+        raise RuntimeError(f"backend {asked!r} cannot run: {reason}")
+    return asked
 
 
 def _why_not_on(name: str, device: torch.device) -> str | None:

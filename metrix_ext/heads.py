@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .ops.unit_rows import unit_norm
 from .terms.checks import check_choice, check_whole
 
 POOLS = ("avg", "max", "avg+max")
@@ -38,9 +39,23 @@ class PoolingHead(nn.Module):
         return self.pool == "avg"
 
     def check(self, features: Tensor) -> None:
-        """Raises ValueError unless features is [n, in_channels, h, w]."""
-        if features.dim() != 4 or features.shape[1] != self.linear.in_features:
-            raise ValueError(f"features: got {list(features.shape)}, expected [n, {self.linear.in_features}, h, w]")
+        """Raises TypeError or ValueError unless features is [n, in_channels, h, w] of floats, h and w at least 1."""
+        if not isinstance(features, Tensor):
+            raise TypeError(f"features: got {type(features).__name__}, expected a tensor [n, c, h, w]")
+        if features.layout != torch.strided or not features.is_floating_point():
+            kind = f"a tensor that is {features.layout}".replace("torch.", "")
+            got = kind if features.layout != torch.strided else features.dtype
+            raise TypeError(f"features: got {got}, expected floats")
+        channels = getattr(self.linear, "in_features", None)  # a module in the layer's place need not have them
+        wrong = features.dim() == 4 and channels not in (None, features.shape[1])
+        if features.dim() != 4 or wrong or 0 in features.shape[2:]:
+            raise ValueError(f"features: got {list(features.shape)}, expected [n, {channels or 'c'}, h, w]")
+
+    def _check_type(self, features: Tensor) -> None:
+        """The linear layer takes its own type, unless autocast brings both to another."""
+        weight = next(self.linear.parameters(), features)
+        if features.dtype != weight.dtype and not torch.is_autocast_enabled(features.device.type):
+            raise TypeError(f"features: got {features.dtype}, expected {weight.dtype} as the linear layer")
 
     def max_pool(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to [n, c]; among equal maxima the first takes the gradient."""
@@ -53,6 +68,7 @@ class PoolingHead(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
         self.check(features)
+        self._check_type(features)
         if self.pool == "avg":
             return self.linear(self.average_pool(features))
         if self.pool == "max":
@@ -61,7 +77,7 @@ class PoolingHead(nn.Module):
 
     def normalize(self, projected: Tensor) -> Tensor:
         """Unit norm; half types become float32."""
-        return F.normalize(projected.float() if projected.dtype in (torch.float16, torch.bfloat16) else projected)
+        return unit_norm(projected.float() if projected.dtype in (torch.float16, torch.bfloat16) else projected)
 
     def forward(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to unit-norm embeddings [n, d].

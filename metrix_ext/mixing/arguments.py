@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..batch.checks import FLOATS
+from ..terms.checks import check_choice, check_number, check_share, check_whole
+from ..terms.pair_sets import PAIR_SETS
 
 MIXES = ("input", "feature", "embed")
 STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2
@@ -15,11 +21,13 @@ Encoder = Callable[[Tensor], Tensor]
 
 
 def check_names(argument: str, given: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise ValueError(f"{argument}: got {given!r}, expected one or more of {', '.join(known)}")
-    return names
+    """One name or several, as a tuple."""
+    if isinstance(given, Sequence) and given:
+        names = (given,) if isinstance(given, str) else tuple(given)
+        if all(isinstance(name, str) and name in known for name in names):
+            return names
+    none = isinstance(given, Sequence) and not given
+    raise ValueError(f"{argument}: got {'none, ' if none else ''}{given!r}, expected one or more of {', '.join(known)}")
 
 
 def strengths_of(strength: float | Mapping[str, float] | None, pairs: tuple[str, ...]) -> dict[str, float]:
@@ -27,10 +35,12 @@ def strengths_of(strength: float | Mapping[str, float] | None, pairs: tuple[str,
         strength = {name: STRENGTH.get(name, STRENGTH["pos-neg"]) for name in pairs}
     elif not isinstance(strength, Mapping):
         strength = dict.fromkeys(pairs, strength)
+    for name in strength:
+        check_choice("strength", name, PAIR_SETS)
     for name in pairs:
         if name not in strength:
             raise ValueError(f"strength: got {dict(strength)}, expected a number for {name!r} too")
-        if not 0.0 <= strength[name] < float("inf"):
+        if check_number("strength", strength[name]) < 0:
             raise ValueError(f"strength: got {strength[name]} for {name!r}, expected a number from 0 on")
     return {name: float(strength[name]) for name in pairs}
 
@@ -40,35 +50,75 @@ def hard_negatives_of(given: int | str | Mapping[str, int | str] | None) -> dict
     chosen: dict[str, int | None] = {mix: HARD_NEGATIVES.get(mix) for mix in MIXES}
     if given is None:
         return chosen
+    wanted = "a positive whole number, 'all' or None"
     for mix, value in (given if isinstance(given, Mapping) else dict.fromkeys(MIXES, given)).items():
-        if mix not in MIXES:
-            raise ValueError(f"hard_negatives: got {mix!r}, expected one of {', '.join(MIXES)}")
-        if value == "all":
-            chosen[mix] = None
-        elif isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-            chosen[mix] = value
-        else:
-            raise ValueError(f"hard_negatives: got {value!r}, expected a positive number, 'all' or None")
+        check_choice("hard_negatives", mix, MIXES)
+        is_all = isinstance(value, str) and value == "all"
+        chosen[mix] = None if is_all else check_whole("hard_negatives", value, expected=wanted)
     return chosen
 
 
-def source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int) -> Tensor:
+def lam_of(given: Any) -> str | float | Tensor:
+    """lambda as Metrix takes it: a way to draw it, a number, or a tensor."""
+    if isinstance(given, str):
+        return check_choice("lam", given, ("pair", "batch"))
+    if isinstance(given, np.ndarray):
+        given = torch.from_numpy(given)
+    if not isinstance(given, Tensor):
+        return check_share("lam", given)
+    check_lam_values(given)
+    return given
+
+
+def check_lam_values(lam: Tensor) -> None:
+    """Raises TypeError or ValueError unless all are numbers from 0 to 1, as far as that can be seen without waiting."""
+    if lam.layout != torch.strided or lam.is_complex() or lam.dtype == torch.bool:
+        kind = "complex" if lam.is_complex() else f"{lam.dtype} {lam.layout}"
+        raise TypeError(f"lam: got a tensor that is {kind}, expected numbers from 0 to 1")
+    if lam.device.type == "cpu" and not torch.compiler.is_compiling():
+        values = lam.detach()
+        wrong = ~((values >= 0) & (values <= 1))
+        if wrong.any():
+            raise ValueError(f"lam: got {values[wrong][0].item():g}, expected numbers from 0 to 1")
+
+
+def seed_of(seed: Any, device: torch.device) -> int | Tensor:
+    """A given seed, or one drawn from torch's default generator of the device."""
+    if seed is None:
+        return torch.randint(2**63 - 1, (), device=device)
+    if not isinstance(seed, Tensor):
+        return check_whole("seed", seed, least=-(2**63), expected="a signed 64-bit integer")
+    if seed.is_floating_point() or seed.is_complex() or seed.dtype == torch.bool or seed.numel() != 1:
+        raise ValueError(f"seed: got {seed.dtype} {list(seed.shape)}, expected one signed 64-bit integer")
+    return seed.to(torch.int64)
+
+
+def source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int, device: torch.device) -> Tensor:
     x = source.get(mix) if isinstance(source, Mapping) else source
     if x is None:
         raise ValueError(f"source: missing, mix={mix!r} needs it")
     if not isinstance(x, Tensor):
         raise TypeError(f"source: got {type(x).__name__}, expected a tensor")
-    if x.dim() < 2 or len(x) != examples:
-        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows as embeddings")
+    if x.layout != torch.strided or x.dtype not in FLOATS:
+        what = f"a tensor that is {x.layout}".replace("torch.", "") if x.layout != torch.strided else str(x.dtype)
+        raise TypeError(f"source: got {what}, expected float16, bfloat16, float32 or float64, since it is mixed")
+    if x.dim() < 2 or len(x) != examples or 0 in x.shape[1:]:
+        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows of numbers as embeddings")
+    if x.device != device:
+        raise ValueError(f"source: is on {x.device}, expected {device} as embeddings")
     return x
 
 
-def encoder_of(mix: str, encode: Encoder | Mapping[str, Encoder] | None) -> Encoder:
+def encoder_of(mix: str, encode: Encoder | Mapping[str, Encoder] | None, device: torch.device) -> Encoder:
     encoder = encode.get(mix) if isinstance(encode, Mapping) else encode
     if encoder is None:
         raise ValueError(f"encode: missing, mix={mix!r} needs it")
     if not callable(encoder):
         raise TypeError(f"encode: got {type(encoder).__name__}, expected something to call")
+    if isinstance(encoder, nn.Module):
+        elsewhere = next((p.device for p in encoder.parameters() if p.device != device), device)
+        if elsewhere != device:
+            raise ValueError(f"encode: is on {elsewhere}, expected {device} as embeddings")
     return encoder
 
 
@@ -76,4 +126,4 @@ def draw(options: tuple[str, ...]) -> str:
     """One of the options, uniformly; with a single one the generator is left alone."""
     if len(options) == 1:
         return options[0]
-    return options[int(torch.randint(len(options), ()).item())]
+    return options[int(torch.randint(len(options), (), device="cpu").item())]

@@ -48,7 +48,7 @@ def mix_encoded(
     def sums_of_chunk(mixes: Mixes) -> Sums:
         first, second = (source.index_select(0, batch.order[index]) for index in (mixes.first, mixes.second))
         weight = mixes.lam.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
-        v = encode(torch.lerp(second, first, weight)).to(dtype)
+        v = _checked(encode(torch.lerp(second, first, weight)), len(first), batch.anchors).to(dtype)
         return anchor_sums(v, batch.anchors, batch.relations, rho, pairs, mixes, both_orders, normalize)
 
     sums, nonzero = [], []
@@ -63,6 +63,19 @@ def mix_encoded(
         nonzero.append(chunk_nonzero)
     stacked, counts = torch.stack(sums, -1), torch.stack(nonzero, -1).sum(-1)
     return (log_sum(stacked, torch.ones_like(stacked)) if rho[0].exponential else stacked.sum(-1)), counts
+
+
+def _checked(v: Any, mixes: int, anchors: Tensor) -> Tensor:
+    """What encode has returned, once it is known to be a mix [p, d] for each."""
+    if not isinstance(v, Tensor):
+        raise TypeError(f"encode: returned {type(v).__name__}, expected a tensor of embeddings")
+    if not v.is_floating_point():
+        raise TypeError(f"encode: returned {v.dtype}, expected floats")
+    if v.shape != (mixes, anchors.shape[1]):
+        raise ValueError(f"encode: returned {list(v.shape)}, expected [{mixes}, {anchors.shape[1]}] as embeddings")
+    if v.device != anchors.device:
+        raise ValueError(f"encode: returned a tensor on {v.device}, expected {anchors.device} as embeddings")
+    return v
 
 
 def _recompute_contexts(

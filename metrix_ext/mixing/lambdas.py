@@ -71,7 +71,6 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
         if lam.numel() != 1 and lam.shape != (rows, n):
             raise ValueError(f"lam: got {list(lam.shape)}, expected one element or [{rows}, {n}] with {pairs}")
     else:
-        check_lambda(lam)
         values = torch.full((1,), lam, dtype=anchors.dtype, device=anchors.device)
     if values.dim() == 2:
         row_order = order if batch.anchors_are_examples or not with_anchor(pairs) else None
@@ -83,8 +82,3 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
         values = values.expand(n, n)
         values = torch.where(turned, 1 - values.T, values)
     return Lambda.given(values.contiguous())
-
-
-def check_lambda(lam: float) -> None:
-    if not 0.0 <= lam <= 1.0:
-        raise ValueError(f"lam: got {lam}, expected a number from 0 to 1")

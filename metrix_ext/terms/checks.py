@@ -41,8 +41,10 @@ def check_whole(name: str, value: Any, least: int = 1, most: int = MOST, expecte
     wanted = expected or f"a whole number of at least {least}"
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name}: got {value!r}, expected {wanted}")
-    if not least <= value <= most:
-        raise ValueError(f"{name}: got {value}, expected {wanted}" + (f" and at most {most}" if value > most else ""))
+    if not least <= int(value) <= most:
+        raise ValueError(
+            f"{name}: got {value}, expected {wanted}" + (f" and at most {most}" if int(value) > most else "")
+        )
     return int(value)
 
 
