@@ -10,7 +10,7 @@ from torch import nn
 
 import metrix_ext as mx
 from tests.emulation.device import emulated
-from tests.support.loop_oracle import DIM, NUM_CLASSES, Case
+from tests.support.loss_cases import DIM, NUM_CLASSES, Case
 
 
 def pytest_configure(config: pytest.Config) -> None:

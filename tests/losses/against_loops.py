@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, OTHER_PARAMETERS, Case, Tensors, assert_close, leaf
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, OTHER_PARAMETERS, Case, Tensors, leaf
 from tests.support.loss_tests import gradients
 
 ALL_CASES = {**CASES, **OTHER_PARAMETERS}

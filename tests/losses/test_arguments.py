@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metrix_ext as mx
-from tests.support.loop_oracle import DIM
+from tests.support.loss_cases import DIM
 
 X = torch.zeros(4, DIM)
 Y = torch.tensor([0, 0, 1, 1])

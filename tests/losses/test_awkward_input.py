@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.losses.against_loops import expected, value_and_gradients
-from tests.support.loop_oracle import CASES, assert_close, assert_zero_gradient, batch, leaf
+from tests.support.compare import assert_close, assert_zero_gradient
+from tests.support.loss_cases import CASES, batch, leaf
 from tests.support.loss_tests import Build, default_case, nothing_to_compare
 
 

@@ -8,15 +8,8 @@ import torch
 import metrix_ext as mx
 from tests.losses.against_loops import assert_like_loops, expected, some_pairs, value_and_gradients
 from tests.support import loop_oracle
-from tests.support.loop_oracle import (
-    CASES,
-    assert_close,
-    assert_zero_gradient,
-    batch,
-    leaf,
-    relative_error,
-    some_triplets,
-)
+from tests.support.compare import assert_close, assert_zero_gradient, relative_error
+from tests.support.loss_cases import CASES, batch, leaf, some_triplets
 from tests.support.loss_tests import Build, pair_case
 
 

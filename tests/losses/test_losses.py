@@ -7,7 +7,8 @@ import torch
 
 import metrix_ext as mx
 from tests.losses.against_loops import ALL_CASES, assert_like_loops, every_case, expected, value_and_gradients
-from tests.support.loop_oracle import CASES, LAYOUTS, assert_close, batch, leaf
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, LAYOUTS, batch, leaf
 from tests.support.loss_tests import Build, default_case, gradients, random_batch, with_loss
 
 

@@ -7,7 +7,8 @@ import torch
 
 import metrix_ext as mx
 from tests.losses.against_loops import value_and_gradients
-from tests.support.loop_oracle import CASES, assert_close, batch
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, batch
 from tests.support.loss_tests import Build, default_case, pair_case
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.losses.against_loops import ALL_CASES, expected, value_and_gradients
-from tests.support.loop_oracle import CASES, DIM, NUM_CLASSES, assert_close
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, DIM, NUM_CLASSES
 from tests.support.loss_tests import PAIR_CASES, QUIET, Build
 
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from tests.support.loop_oracle import CASES, DIM, NUM_CLASSES, batch
+from tests.support.loss_cases import CASES, DIM, NUM_CLASSES, batch
 from tests.support.loss_tests import Build, proxy_case
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.losses.against_loops import some_pairs, value_and_gradients
-from tests.support.loop_oracle import CASES, DIM, NUM_CLASSES, assert_close, batch
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, DIM, NUM_CLASSES, batch
 from tests.support.loss_tests import Build
 
 pml = pytest.importorskip("pytorch_metric_learning.losses")

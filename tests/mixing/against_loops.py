@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 import metrix_ext as mx
 from tests.support import loop_oracle
-from tests.support.loop_oracle import NUM_CLASSES, PAIR_SETS, Case, Tensors, assert_close, leaf
+from tests.support.compare import assert_close
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import NUM_CLASSES, Case, Tensors, leaf
 from tests.support.loss_tests import gradients
 
 SMALL_LAYOUTS = ["none", "one", "two alike", "two unlike", "three", "one class", "singletons"]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import metrix_ext as mx
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, DIM, Case, Tensors, assert_close, leaf
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, DIM, Case, Tensors, leaf
 from tests.support.loss_tests import gradients
 
 Encode = Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import metrix_ext as mx
 from tests.mixing.against_loops import metrix
 from tests.mixing.sources import CHANNELS
-from tests.support.loop_oracle import DIM
+from tests.support.loss_cases import DIM
 
 X = torch.zeros(4, DIM)
 Y = torch.tensor([0, 0, 1, 1])

@@ -19,7 +19,9 @@ from tests.mixing.against_loops import (
     metrix,
     random_lambda,
 )
-from tests.support.loop_oracle import CASES, DIM, OTHER_PARAMETERS, PAIR_SETS, assert_close, batch, leaf
+from tests.support.compare import assert_close
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import CASES, DIM, OTHER_PARAMETERS, batch, leaf
 from tests.support.loss_tests import Build, default_case, gradients, random_batch, with_loss
 
 

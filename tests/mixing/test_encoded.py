@@ -16,7 +16,8 @@ from tests.mixing.sources import (
     mixed_source,
     not_refused,
 )
-from tests.support.loop_oracle import CASES, DIM, assert_close, batch, leaf, relative_error
+from tests.support.compare import assert_close, relative_error
+from tests.support.loss_cases import CASES, DIM, batch, leaf
 from tests.support.loss_tests import Build
 
 

@@ -16,7 +16,9 @@ from tests.mixing.sources import (
     pooling_head,
 )
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, batch, leaf
+from tests.support.compare import assert_close
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import CASES, batch, leaf
 from tests.support.loss_tests import PAIR_CASES, Build, assert_repeats, gradients, random_batch
 
 

@@ -8,7 +8,8 @@ import torch
 import metrix_ext as mx
 from tests.mixing.against_loops import assert_like_loops, lambda_for, metrix, random_lambda
 from tests.mixing.sources import CHANNELS, SmallModel, assert_source_like_loops, feature_map, head_by_hand, pooling_head
-from tests.support.loop_oracle import CASES, assert_close, batch
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, batch
 from tests.support.loss_tests import Build, default_case, with_loss
 
 

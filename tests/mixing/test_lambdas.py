@@ -12,7 +12,8 @@ from scipy import stats
 import metrix_ext as mx
 from tests.mixing.against_loops import expected, metrix, mixed_and_gradients, random_lambda
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, assert_close, batch, leaf
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, batch, leaf
 from tests.support.loss_tests import PROXY_CASES, Build, gradients
 
 

@@ -10,7 +10,9 @@ import metrix_ext as mx
 from tests.mixing.against_loops import metrix
 from tests.mixing.sources import CHANNELS, SmallModel, feature_map, pooling_head
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, assert_zero_gradient, batch, leaf
+from tests.support.compare import assert_close, assert_zero_gradient
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import CASES, batch, leaf
 from tests.support.loss_tests import Build, default_case, gradients, nothing_to_compare
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.mixing.against_loops import every_set, expected, metrix, random_lambda
-from tests.support.loop_oracle import CASES, assert_close, batch, leaf, some_triplets
+from tests.support.compare import assert_close
+from tests.support.loss_cases import CASES, batch, leaf, some_triplets
 from tests.support.loss_tests import PAIR_CASES, Build, gradients
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.mixing.against_loops import every_set, expected, lambda_for, metrix, mixed_and_gradients
-from tests.support.loop_oracle import CASES, Tensors, assert_no_worse, batch, largest_exponent, relative_error
+from tests.support.compare import assert_no_further, relative_error
+from tests.support.loss_cases import CASES, Tensors, batch, largest_exponent
 from tests.support.loss_tests import (
     Build,
     assert_float32_like_literal,
@@ -44,10 +45,10 @@ def test_huge_similarities(backend: str, build: Build, name: str) -> None:
     literal = expected(with_loss(case, dtype=torch.float32), loss, x, labels, "pos-neg", lam)
     got = mixed_and_gradients(loss, x, labels, "pos-neg", lam)
     exponent = largest_exponent(case.loss, x)
-    assert_no_worse(got[:1], literal[:1], truth[:1], 4 * torch.finfo(torch.float32).eps, exponent)
+    assert_no_further(got[:1], literal[:1], truth[:1], 4 * torch.finfo(torch.float32).eps, exponent)
     # Rounding a similarity moves its exponent by eps * exponent, and the share of its term by a part of that.
     floor = 1e-5 + 0.02 * torch.finfo(torch.float32).eps * exponent
-    assert_no_worse(got[1:], literal[1:], truth[1:], floor, 1.0)
+    assert_no_further(got[1:], literal[1:], truth[1:], floor, 1.0)
 
 
 @default_case

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from tests.mixing.against_loops import expected, lambda_shape, mixed_and_gradients, random_lambda
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, PAIR_SETS, assert_close, batch
+from tests.support.compare import assert_close
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import CASES, batch
 from tests.support.loss_tests import Build
 
 

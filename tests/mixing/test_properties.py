@@ -9,7 +9,9 @@ from torch import Tensor
 
 from tests.mixing.against_loops import assert_like_loops, lambda_for, metrix
 from tests.support import loop_oracle
-from tests.support.loop_oracle import CASES, DIM, PAIR_SETS, assert_close
+from tests.support.compare import assert_close
+from tests.support.loop_oracle import PAIR_SETS
+from tests.support.loss_cases import CASES, DIM
 from tests.support.loss_tests import QUIET, Build
 
 

@@ -80,5 +80,35 @@ def assert_same_bits(got: Tensors, want: Tensors, what: str = "") -> None:
         assert torch.equal(g, w), f"{what}, tensor {k}: not the same bits; {describe(g, w)}"
 
 
+def assert_close(got: Tensors, want: Tensors, rtol: float, atol: float = 1e-13) -> None:
+    """Tensor by tensor, the largest error in relation to the largest entry."""
+    assert len(got) == len(want)
+    for k, (g, w) in enumerate(zip(got, want, strict=True)):
+        assert g.shape == w.shape, f"tensor {k}: {describe(g, w)}"
+        assert torch.isfinite(g).all(), f"tensor {k} is not finite: {describe(g, w)}"
+        error, size = (
+            float(x.abs().max()) if x.numel() else 0.0 for x in (_comparable(g) - _comparable(w), _comparable(w))
+        )
+        assert error <= rtol * size + atol, f"tensor {k}: error {error:.3g}, largest entry {size:.3g}; {describe(g, w)}"
+
+
+def assert_no_further(got: Tensors, literal: Tensors, truth: Tensors, floor: float, size: float) -> None:
+    """Tensor by tensor, the l2 error to the truth against that of a literal formula in the same type.
+
+    The floor is relative to the truth, plus ``size``, the size of what cancels on the way to it.
+    """
+    for k, (g, n, t) in enumerate(zip(got, literal, truth, strict=True)):
+        assert torch.isfinite(g).all(), f"tensor {k} is not finite: {describe(g, t)}"
+        error, allowed = (float((_comparable(x) - _comparable(t)).norm()) for x in (g, n))
+        allowed += floor * (float(_comparable(t).norm()) + size)
+        assert error <= allowed, f"tensor {k}: error {error:.3g}, allowed {allowed:.3g}; {describe(g, t)}"
+
+
+def assert_zero_gradient(x: Tensor) -> None:
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+    assert not x.grad.any()
+
+
 def _comparable(x: Tensor) -> Tensor:
     return x.detach().double().cpu()

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
-from tests.support.loop_oracle import CASES, DIM, NUM_CLASSES, Case, Tensors, batch, relative_error
+from tests.support.compare import relative_error
+from tests.support.loss_cases import CASES, DIM, NUM_CLASSES, Case, Tensors, batch
 
 Build = Callable[..., nn.Module]  # the fixture of that name
 
