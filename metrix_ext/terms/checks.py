@@ -18,7 +18,7 @@ def check_number(name: str, value: Any, above: float = -math.inf, below: float =
     wanted = "a finite number" + (f" above {above:g}" if above > -math.inf else "")
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: got {value!r}, expected {wanted}")
-    if not (math.isfinite(value) and above < value < below):
+    if not (math.isfinite(value) and above < float(value) < below):
         raise ValueError(f"{name}: got {value}, expected {wanted}")
     return float(value)
 
@@ -27,7 +27,7 @@ def check_share(name: str, value: Any) -> float:
     """A number from 0 to 1."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: got {value!r}, expected a number from 0 to 1")
-    if not 0.0 <= value <= 1.0:
+    if not 0.0 <= float(value) <= 1.0:
         raise ValueError(f"{name}: got {value}, expected a number from 0 to 1")
     return float(value)
 
