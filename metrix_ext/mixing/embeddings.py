@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from ..batch.batch import Batch, inner_products
@@ -81,6 +82,10 @@ def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda,
     Args:
         projected: [n, d] what the head gives before its l2 norm, in the order of the batch.
     """
+    # Mixes are normalised, so that all projections may be divided by one number: where squares overflow, by the largest.
+    largest = projected.detach().abs().amax() if projected.numel() else projected.new_ones(())
+    limit = torch.finfo(projected.dtype).max ** 0.45
+    projected = projected / torch.where((largest > limit) & largest.isfinite(), largest, 1.0)
     similarity = inner_products(batch.anchors, projected)
     gram = inner_products(projected, projected)
     return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .checks import check_embeddings, check_ks, check_labels
+from .checks import as_labels, check_embeddings, check_ks
 from .neighbours import neighbour_chunks
 
 
@@ -43,13 +43,13 @@ def recall_at_k(
     """
     ks = check_ks(k)
     check_embeddings("embeddings", embeddings)
-    check_labels("labels", labels, embeddings, "embeddings")
+    labels = as_labels("labels", labels, embeddings)
     if (gallery is None) != (gallery_labels is None):
         missing = "gallery" if gallery is None else "gallery_labels"
         raise ValueError(f"{missing} is missing: gallery and gallery_labels come together")
     if gallery is not None and gallery_labels is not None:
         check_embeddings("gallery", gallery, like=embeddings)
-        check_labels("gallery_labels", gallery_labels, gallery, "gallery")
+        gallery_labels = as_labels("gallery_labels", gallery_labels, gallery, "gallery")
     candidate_labels = labels if gallery_labels is None else gallery_labels
 
     hits = torch.zeros(len(ks), dtype=torch.int64, device=embeddings.device)

@@ -26,7 +26,7 @@ def check_number(name: str, value: Any, above: float = -math.inf, below: float =
 def check_share(name: str, value: Any) -> float:
     """A number from 0 to 1."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name}: got {value!r}, expected a number from 0 to 1")
+        raise TypeError(f"{name}: got {value!r} ({type(value).__name__}), expected a number from 0 to 1")
     if not 0.0 <= float(value) <= 1.0:
         raise ValueError(f"{name}: got {value}, expected a number from 0 to 1")
     return float(value)
