@@ -82,7 +82,7 @@ def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda,
     Args:
         projected: [n, d] what the head gives before its l2 norm, in the order of the batch.
     """
-    # Mixes are normalised, so that all projections may be divided by one number: where squares overflow, by the largest.
+    # Mixes are normalised, so all projections may be divided by one number: by the largest where squares overflow.
     largest = projected.detach().abs().amax() if projected.numel() else projected.new_ones(())
     limit = torch.finfo(projected.dtype).max ** 0.45
     projected = projected / torch.where((largest > limit) & largest.isfinite(), largest, 1.0)
