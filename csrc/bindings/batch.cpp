@@ -63,7 +63,10 @@ void mean_loss(const Where& where, int64_t anchors, const std::string& sigma, st
   const MeanLossSums<T> sums{clean, mixed};
   run(
       where, [&](int) { cpu::mean_loss<T>(args, sums, loss); },
-      [&](const auto& on) { cuda::mean_loss<T>(args, sums, loss, on.device, on.stream); });
+      [&](const auto& on) {
+        const py::gil_scoped_release release;
+        cuda::mean_loss<T>(args, sums, loss, on.device, on.stream);
+      });
 }
 
 template <class T>
@@ -75,7 +78,10 @@ void mean_loss_backward(const Where& where, int64_t anchors, const std::string& 
   const MeanLossGradient<T> gradient{grad_loss, grad_clean, grad_mixed};
   run(
       where, [&](int) { cpu::mean_loss_backward<T>(args, sums, gradient); },
-      [&](const auto& on) { cuda::mean_loss_backward<T>(args, sums, gradient, on.device, on.stream); });
+      [&](const auto& on) {
+        const py::gil_scoped_release release;
+        cuda::mean_loss_backward<T>(args, sums, gradient, on.device, on.stream);
+      });
 }
 
 template <class T>
@@ -89,10 +95,11 @@ void bind(py::module_& m) {
   define<T>(m, "gram", &gram<T>, where, named_only, "rows"_a, "columns"_a, "x"_a, "products"_a);
   define<T>(m, "gram_backward", &gram_backward<T>, where, named_only, "rows"_a, "columns"_a, "x"_a, "grad"_a,
             "grad_x"_a);
-  define<T>(m, "mean_loss", &mean_loss<T>, where, named_only, "anchors"_a, "sigma"_a, "scales"_a, "relu"_a,
-            "strength"_a, "clean"_a, "mixed"_a, "loss"_a);
-  define<T>(m, "mean_loss_backward", &mean_loss_backward<T>, where, named_only, "anchors"_a, "sigma"_a, "scales"_a,
-            "relu"_a, "strength"_a, "clean"_a, "mixed"_a, "grad_loss"_a, "grad_clean"_a, "grad_mixed"_a);
+  // On the CPU too short to let go of Python.
+  m.def(named<T>("mean_loss").c_str(), &mean_loss<T>, where, named_only, "anchors"_a, "sigma"_a, "scales"_a, "relu"_a,
+        "strength"_a, "clean"_a, "mixed"_a, "loss"_a);
+  m.def(named<T>("mean_loss_backward").c_str(), &mean_loss_backward<T>, where, named_only, "anchors"_a, "sigma"_a,
+        "scales"_a, "relu"_a, "strength"_a, "clean"_a, "mixed"_a, "grad_loss"_a, "grad_clean"_a, "grad_mixed"_a);
 }
 
 }  // namespace

@@ -10,10 +10,10 @@ from torch import Tensor
 from .. import native
 
 
-def where(on: Tensor, workspace: Tensor | None = None) -> Any:
+def where(on: Tensor) -> Any:
     """The first argument of every kernel: the place that a tensor is at."""
     if on.is_cuda:
-        return native.lib().Where(*place(on), workspace)
+        return native.lib().Where(*place(on))
     return native.lib().Where(torch.get_num_threads())
 
 
@@ -24,9 +24,9 @@ def where_to_work(name: str, dtype: torch.dtype, on: Tensor, args: Any) -> Any:
         args: its struct of arguments, from which follows how much it needs.
     """
     if not on.is_cuda:
-        return where(on)
+        return native.lib().Where(torch.get_num_threads())
     size = native.typed(f"{name}_workspace", dtype)(args)
-    return where(on, torch.empty(size, dtype=torch.uint8, device=on.device))
+    return native.lib().Where(*place(on), torch.empty(size, dtype=torch.uint8, device=on.device))
 
 
 def place(tensor: Tensor) -> tuple[int, int]:

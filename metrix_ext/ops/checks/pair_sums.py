@@ -21,22 +21,22 @@ def check_pair_sums(a: PairSumsArguments) -> None:
     is_window = not with_anchor and (a.first_row, matrix[0]) != (0, n)
     if with_anchor and a.first_row != 0:
         raise ValueError(f"first_row: got {a.first_row}, expected 0 with pairs={a.pairs!r}")
-    for name, (tensor, shape, wanted) in _expected(a, matrix, is_window).items():
+    for name, (tensor, shape, wanted) in _expected(a, matrix, with_anchor, is_window).items():
         if (tensor is not None) != wanted:
             raise ValueError(f"{name}: {'missing' if wanted else 'not used'} with pairs={a.pairs!r}")
-        if tensor is not None:
+        if tensor is not None and (tensor.shape != shape or tensor.device != device):
             check_tensor(name, tensor, shape, None, device, "similarity")
     if is_window:
         _check_window(a, *matrix)
 
 
 def _expected(
-    a: PairSumsArguments, matrix: tuple[int, int], is_window: bool
+    a: PairSumsArguments, matrix: tuple[int, int], with_anchor: bool, is_window: bool
 ) -> dict[str, tuple[Tensor | None, tuple[int, ...], bool]]:
     """By name a tensor, its shape, and whether it is wanted; matrix is the shape of lam and gram by pairs."""
     m, n = a.similarity.shape
     mixed, with_norms = a.pairs != "clean", a.gram is not None
-    with_own_row = a.with_anchor and (m != n or a.self_similarity is not None)
+    with_own_row = with_anchor and (m != n or a.self_similarity is not None)
     expected: dict[str, tuple[Tensor | None, tuple[int, ...], bool]] = {
         "relations.positives": (a.positives, (m, 2), True),
         "relations.self_index": (a.self_index, (m,), True),
