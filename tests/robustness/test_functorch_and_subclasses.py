@@ -119,11 +119,13 @@ def unsupported(transform: str, name: str, kind: str) -> Any:
     if transform == "forward_ad":
         with torch.autograd.forward_ad.dual_level():
             return float(function(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))))
+    if transform == "grad of grad":
+        return torch.func.grad(lambda x: torch.func.grad(function)(x).square().sum())(x).tolist()
     return getattr(torch.func, transform)(function)(x).tolist()
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIR_LOSSES + OF_FEATURES)
-@pytest.mark.parametrize("transform", ["jvp", "jacfwd", "hessian", "forward_ad"])
+@pytest.mark.parametrize("transform", ["jvp", "jacfwd", "hessian", "forward_ad", "grad of grad"])
 def test_what_no_op_has_is_refused_in_one_line(transform: str, name: str, kind: str) -> None:
     """Forward mode and second derivatives: the line says that use_backend('reference') has them."""
     refused(isolated(unsupported, transform, name, kind), "metrix_ext", "reference", kinds=("RuntimeError",))
