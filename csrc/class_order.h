@@ -13,6 +13,7 @@ struct ClassOrder {
 };
 
 namespace cpu {
+// labels [n].
 void class_order(int64_t examples, const int64_t* labels, const ClassOrder& output);
 }  // namespace cpu
 

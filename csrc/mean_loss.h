@@ -47,23 +47,23 @@ METRIX_FN AnchorLoss anchor_loss(const MeanLossArgs& args, double positive, doub
 // What the mean over m anchors multiplies each by; the mean of nobody is 0.
 METRIX_FN double share(const MeanLossArgs& args) { return 1. / double(args.anchors > 0 ? args.anchors : 1); }
 
-// sums [m, 2] of the clean loss and of the mixed one, which may be null.
 template <class T>
 struct MeanLossSums {
-  const T* clean;
-  const T* mixed;
+  const T* clean;  // [m, 2] positive, negative
+  const T* mixed;  // [m, 2] likewise, or null
 };
 
-// [m, 2] each, every element.
+// Every element of clean, and of mixed where there are such sums, is written.
 template <class T>
 struct MeanLossGradient {
-  const T* loss;  // one element
-  T* clean;
-  T* mixed;
+  const T* loss;  // [1]
+  T* clean;       // [m, 2]
+  T* mixed;       // [m, 2]
 };
 
 namespace cpu {
-// The mean over the anchors of tau(sigma+ + sigma-) of the clean sums, plus strength times that of the mixed ones.
+// loss [1]: the mean over the anchors of tau(sigma+ + sigma-) of the clean sums, plus strength times that of the mixed
+// ones.
 template <class T>
 void mean_loss(const MeanLossArgs& args, const MeanLossSums<T>& sums, T* loss);
 

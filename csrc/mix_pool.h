@@ -26,8 +26,8 @@ struct MixPoolArgs {
 template <class T>
 struct MixPoolInput {
   Element element;
-  const void* features;
-  const T* averages;  // [images, c] by image, not by example; or null
+  const void* features;  // [images, c, positions] strided
+  const T* averages;     // [images, c] by image, not by example; or null
 };
 
 // Every element is written.
@@ -42,7 +42,7 @@ struct MixPoolGradient {
   const void* grad_pooled;  // [p, c]
   const int16_t* argmax;    // [p, c]
   // Added to.
-  T* features;  // strided
+  T* features;  // [images, c, positions] strided
   T* averages;  // [images, c] by image; or null
 };
 

@@ -12,7 +12,7 @@ namespace metrix {
 enum class Element { kHalf, kBFloat16, kFloat, kDouble };
 
 // Mix p is lambda x_first + (1 - lambda) x_second. Lists in any order are correct; kernels are fastest where
-// consecutive mixes share examples (metrix_ext/ops/mixes.py makes them so).
+// consecutive mixes share examples (metrix_ext/terms/mixes.py makes them so).
 template <class T>
 struct Mixes {
   int64_t count;          // p

@@ -8,7 +8,7 @@
 namespace metrix {
 
 struct PairLambdaArgs {
-  const int64_t* seed;     // one number; on the device for CUDA, so that a captured graph draws anew
+  const int64_t* seed;     // [1], on the device for CUDA, so that a captured graph draws anew
   const int64_t* rows;     // [row_count] global indices, not negative
   const int64_t* columns;  // [column_count]
   int64_t row_count;
@@ -17,9 +17,10 @@ struct PairLambdaArgs {
 };
 
 namespace cpu {
+// lambda [row_count, column_count]; every element is written.
 template <class T>
 void pair_lambda(const PairLambdaArgs& args, T* lambda, int threads);
-}
+}  // namespace cpu
 
 namespace cuda {
 // Throws std::runtime_error if the launch fails.

@@ -38,12 +38,12 @@ struct PairSumsArgs {
   // the rows of their anchors' positives: there are the rows [first_row, first_row + rows), and a pointer is to where
   // row 0 would be. Elsewhere there are all rows, from 0 on.
   int64_t first_row, rows;
-  const T* lambda;  // weight of the first of a pair; one number if lambda_is_scalar
+  const T* lambda;  // [rows, n], anc-*: [m, n], or [1] if lambda_is_scalar: weight of the first of a pair
   bool lambda_is_scalar;
-  const T* gram;             // inner products of what is mixed; null unless renormalize
+  const T* gram;             // [rows, n], anc-*: [m, n] inner products of what is mixed; null unless renormalize
   const T* sqnorm;           // [n] squared norms of what is mixed; null unless renormalize
   const T* self_similarity;  // [m] s(a, a), anc-* only
-  const T* self_sqnorm;      // [m], anc-* with renormalize only
+  const T* self_sqnorm;      // [m] squared norms of the anchors, anc-* with renormalize only
   // Elements from one example's norm to the next, and from one anchor's own similarity and norm: 1, or as diagonals of
   // gram and similarity lie.
   int64_t sqnorm_stride, self_stride;
@@ -81,13 +81,13 @@ struct PairSumsGradient {
   const T* rest;       // [m, 2] likewise
   const T* grad_sums;  // [m, 2]
   // Outputs; all but similarity may be null where the argument is.
-  T* similarity;
-  T* gram;  // the rows of args.gram, addressed as that is
+  T* similarity;  // [m, n]
+  T* gram;        // [rows, n], anc-*: [m, n]; addressed as args.gram
   // Strided as the arguments. What lies on a diagonal is added to it.
-  T* sqnorm;
-  T* self_similarity;
-  T* self_sqnorm;
-  bool adds = false;  // clean only: to what similarity has
+  T* sqnorm;           // [n]
+  T* self_similarity;  // [m]
+  T* self_sqnorm;      // [m]
+  bool adds = false;   // clean only: to what similarity has
 };
 
 namespace cpu {

@@ -15,11 +15,11 @@ struct UnitRowsArgs {
 };
 
 namespace cpu {
-// unit [n, d] and norm [n] = max(|x|, kSmallestNorm), both in the order of the result.
+// unit [n, d] and norm [n] = max(|x|, kSmallestNorm), both in the order of the result, of x [n, d].
 template <class T>
 void unit_rows(const UnitRowsArgs<T>& args, const T* x, T* unit, T* norm, int threads);
 
-// Every row of grad_x is written, in the order of x.
+// grad_x [n, d] in the order of x, every row, from what unit_rows gave and grad_unit [n, d].
 template <class T>
 void unit_rows_backward(const UnitRowsArgs<T>& args, const T* unit, const T* norm, const T* grad_unit, T* grad_x,
                         int threads);

@@ -51,7 +51,7 @@ void anchor_sums_backward(const Where& where, const AnchorSumsArgs<T>& args, In<
 
 template <class T>
 void bind(py::module_& m) {
-  py::class_<AnchorSumsArgs<T>>(m, named<T>("AnchorSumsArgs").c_str())
+  py::class_<AnchorSumsArgs<T>>(m, named<T>("AnchorSumsArgs").c_str(), py::module_local())
       .def(py::init(&make_args<T>), "arguments"_a, py::kw_only(), "element"_a, "inverse_norms"_a);
   define<T>(m, "anchor_sums", &anchor_sums<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "nonzero"_a);
   define<T>(m, "anchor_sums_backward", &anchor_sums_backward<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a,

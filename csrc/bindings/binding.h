@@ -110,7 +110,7 @@ void define(py::module_& m, const char* name, Function function, const Extra&...
   m.def(named<T>(name).c_str(), function, extra..., Release());
 }
 
-// One of each file.
+// One of each file. Classes are local to the module: a process may load several builds of it.
 void bind_anchor_sums(py::module_& m);
 void bind_batch(py::module_& m);
 void bind_mix_pool(py::module_& m);

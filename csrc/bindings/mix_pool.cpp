@@ -33,7 +33,7 @@ void mix_pool_backward(const Where& where, const MixPoolArgs<T>& args, int eleme
 
 template <class T>
 void bind(py::module_& m) {
-  py::class_<MixPoolArgs<T>>(m, named<T>("MixPoolArgs").c_str())
+  py::class_<MixPoolArgs<T>>(m, named<T>("MixPoolArgs").c_str(), py::module_local())
       .def(py::init(&make_args<T>), py::kw_only(), "mixes"_a, "channels"_a, "positions"_a, "order"_a, "image_stride"_a,
            "channel_stride"_a, "position_stride"_a);
   define<T>(m, "mix_pool", &mix_pool<T>, "where"_a, "args"_a, py::kw_only(), "element"_a, "features"_a, "averages"_a,

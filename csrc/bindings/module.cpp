@@ -7,7 +7,7 @@ namespace {
 
 void bind_where(py::module_& m) {
   const auto on_cpu = [](int threads) { return Where{.threads = threads}; };
-  auto where = py::class_<Where>(m, "Where").def(py::init(on_cpu), "threads"_a);
+  auto where = py::class_<Where>(m, "Where", py::module_local()).def(py::init(on_cpu), "threads"_a);
   if constexpr (kCuda) {
     const auto on_cuda = [](int device, std::uintptr_t stream, py::object memory) {
       const auto workspace = py::cast<Out<void>>(memory);

@@ -99,7 +99,7 @@ void pair_sums_backward(const Where& where, const PairSumsArgs<T>& args, In<T> s
 
 template <class T>
 void bind(py::module_& m) {
-  py::class_<PairSumsArgs<T>>(m, named<T>("PairSumsArgs").c_str()).def(py::init(&make_args<T>));
+  py::class_<PairSumsArgs<T>>(m, named<T>("PairSumsArgs").c_str(), py::module_local()).def(py::init(&make_args<T>));
   define<T>(m, "pair_sums", &pair_sums<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "rest"_a, "clean"_a,
             "clean_rest"_a);
   define<T>(m, "pair_sums_backward", &pair_sums_backward<T>, "where"_a, "args"_a, py::kw_only(), "sums"_a, "rest"_a,
