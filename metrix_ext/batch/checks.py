@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_ARRAYS = (np.ndarray, list, tuple)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -31,7 +32,7 @@ def check_same_device(name: str, tensor: Tensor, embeddings: Tensor) -> None:
 
 def as_labels(name: str, labels: Any, embeddings: Tensor, of: str = "embeddings") -> Tensor:
     """Integers [n], [n, 1], a list or an array, as int64 [n]."""
-    if isinstance(labels, np.ndarray | list | tuple):
+    if not isinstance(labels, Tensor) and isinstance(labels, _ARRAYS):
         labels = _from_array(name, labels).to(embeddings.device)
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name}: got {type(labels).__name__}, expected integers [n]")

@@ -29,7 +29,7 @@ WRONG_CALLS = [
     ("embeddings", lambda loss: loss(X.long(), Y)),
     ("embeddings", lambda loss: loss(X.tolist(), Y)),
     ("labels", lambda loss: loss(X, Y[:3])),
-    ("labels", lambda loss: loss(X, Y[:, None])),
+    ("labels", lambda loss: loss(X, torch.stack((Y, Y), 1))),
     ("labels", lambda loss: loss(X, Y.float())),
     ("ref_labels", lambda loss: loss(X, Y, ref_emb=X.clone())),
     ("ref_labels", lambda loss: loss(X, Y, ref_emb=X.clone(), ref_labels=Y[:2])),
