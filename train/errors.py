@@ -1,5 +1,7 @@
 """The ways a run ends early, each with one line for the user and its own exit status."""
 
+import re
+
 
 class Stopped(Exception):
     status = 1
@@ -34,4 +36,9 @@ def one_line(error: BaseException) -> str:
     """
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     message = str(error).rpartition(f"\n{name}: ")[2]
-    return " ".join(message.split()) or type(error).__name__
+    return printable(" ".join(message.split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Names of files and classes may hold control characters, which would move the cursor of a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda character: f"\\x{ord(character[0]):02x}", text)

@@ -20,8 +20,7 @@ def embed(
     """Embeddings [n, d] and labels [n] of all images, on the device."""
     model.eval()
     embeddings, labels = [], []
-    for images, targets in loader:
-        interrupt.check()
+    for images, targets in interrupt.batches(loader):
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             embeddings.append(model(images.to(device, memory_format=torch.channels_last)).float())
         labels.append(targets.to(device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from . import options
 from .data import loaders, splits
 from .data.registry import DATA_SETS
 from .data.splits import Halves
-from .errors import Diverged, Interrupted, UserError
+from .errors import Diverged, Interrupted, UserError, one_line
 from .evaluation import embed, pixel_recall
 from .interrupt import Interrupt
 from .model import network
@@ -56,8 +57,10 @@ class Evaluation:
 def run(args: argparse.Namespace) -> None:
     began = time.time()
     device = prepare(args)
-    halves = splits.load(args.dataset, args.data, args.image_size, args.split_seed)
-    experiment = build(args, device, halves)
+    out = RunFolder(args.out, args.overwrite)
+    args.out = str(out.path)
+    halves = splits.load(args.dataset, args.data, args.image_size, args.split_seed, args.skip_damaged, args.workers)
+    experiment = build(args, device, halves, out)
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
     with Interrupt() as interrupt:
@@ -74,12 +77,13 @@ def prepare(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def build(args: argparse.Namespace, device: torch.device, halves: Halves) -> Experiment:
+def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder) -> Experiment:
     train_loader = loaders.training_loader(halves.train, args)
     test_loader = loaders.evaluation_loader(halves.test, args)
     learner = make_learner(args, device, num_classes=len(halves.train.names))
     config = json.loads(json.dumps(vars(args)))  # as the summary gives it back: lists, no tuples
-    return Experiment(args, device, halves, train_loader, test_loader, learner, RunFolder(args.out), config)
+    out.start()
+    return Experiment(args, device, halves, train_loader, test_loader, learner, out, config)
 
 
 def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
@@ -94,6 +98,10 @@ def make_learner(args: argparse.Namespace, device: torch.device, num_classes: in
 def introduce(experiment: Experiment, baseline: float | None) -> None:
     parameters = f"{experiment.learner.parameters():,} parameters"
     print(f"{experiment.args.arch}, {parameters}, on {experiment.device}; {experiment.halves}")
+    if skipped := experiment.halves.skipped():
+        print(skipped)
+    if warning := experiment.halves.warning():
+        print(f"run.py: warning: {warning}", file=sys.stderr)
     if baseline is not None:
         print(f"raw pixels          R@1 {100 * baseline:.1f}")
 
@@ -180,9 +188,9 @@ def pick_device(args: argparse.Namespace) -> torch.device:
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(args.device)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        torch.ones(1, device=device).item()  # of a meta tensor there is no value
+    except Exception as error:  # a backend that is not there raises RuntimeError, AssertionError, ImportError, ...
+        reason = one_line(error).partition(". ")[0]
         raise UserError(f"--device {args.device} cannot be used ({reason}): try --device cpu") from None
     return device
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
-from .errors import Interrupted
+from torch.utils.data import DataLoader
+
+from .errors import Interrupted, UserError
 
 
 class Interrupt:
-    """While active, a first signal is noted and a second one kills at once."""
+    """While active, a first signal is noted, or ends the wait for a batch; a second one kills at once."""
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._waiting = False
 
     def __enter__(self) -> Interrupt:
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -27,9 +33,36 @@ class Interrupt:
         if self._received is not None:
             raise Interrupted(f"stopped by {signal.Signals(self._received).name}", self._received)
 
+    def batches(self, loader: DataLoader) -> Iterator[Any]:
+        """The batches of the loader. Raises Interrupted between two of them, also when the next one never comes."""
+        iterator = iter(loader)
+        try:
+            while (batch := self._next(iterator)) is not None:
+                yield batch
+        except Interrupted:
+            # The loader would first wait for its processes, of which one may be blocked.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        self._waiting = True  # before the check: a signal that comes between the two raises as well
+        try:
+            self.check()
+            return next(batches, None)
+        except RuntimeError as error:
+            self.check()  # a signal to all processes of the run has ended the loader's
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(f"{error}: fewer --workers need less memory") from None
+        finally:
+            self._waiting = False
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._received = number
         signal.signal(number, signal.SIG_DFL)
+        if self._waiting:
+            self.check()
 
 
 def ignore_in_worker(_worker: int) -> None:

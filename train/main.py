@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from importlib import import_module
 
@@ -10,6 +12,7 @@ from .errors import Stopped, UserError, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
+    let_any_name_be_printed()
     try:
         args = options.parse(arguments)
         require_packages()
@@ -23,6 +26,21 @@ def main(arguments: list[str] | None = None) -> int:
         print("run.py: stopped before there was anything to save", file=sys.stderr)
         return 130
     return 0
+
+
+def let_any_name_be_printed() -> None:
+    """Names of files are in any encoding: their bytes are printed as they are, what the terminal lacks is escaped."""
+    codecs.register_error("names", bytes_or_escapes)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="names")
+
+
+def bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def require_packages() -> None:

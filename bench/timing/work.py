@@ -82,7 +82,7 @@ def probe(
         step = problem.step(peer, where)
     times, memory = _metered(report, step, clock)
     report("check")
-    wrong = error(step.result(), torch.load(path))
+    wrong = error(step.result(), torch.load(path, weights_only=True))
     if not wrong <= problem.tolerance:
         return Probe(wrong)
     count = None

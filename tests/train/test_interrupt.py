@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -13,7 +15,7 @@ from tests.train.runs import finish, start
 
 pytest.importorskip("matplotlib")
 
-from train.errors import Interrupted
+from train.errors import Interrupted, UserError
 from train.interrupt import Interrupt
 
 
@@ -26,6 +28,51 @@ def test_a_signal_is_met_at_the_next_check():
             interrupt.check()
     assert stopped.value.status == 143
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Endless(torch.utils.data.Dataset):
+    """Its third item is a pipe that nobody writes to, or, told so, the end of the process that reads it."""
+
+    def __init__(self, pipe, killed=False):
+        self.pipe, self.killed = str(pipe), killed
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        if i == 2 and self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i if i < 2 else len(open(self.pipe, "rb").read())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_ends_a_read_that_is_blocked(tmp_path, workers):
+    os.mkfifo(tmp_path / "pipe")
+    loader = torch.utils.data.DataLoader(Endless(tmp_path / "pipe"), batch_size=1, num_workers=workers)
+    sender = subprocess.Popen(["sh", "-c", f"sleep 2; kill -TERM {os.getpid()}"])
+    came, began = [], time.time()
+    with Interrupt() as interrupt, pytest.raises(Interrupted, match="SIGTERM"):
+        came += interrupt.batches(loader)
+    assert sender.wait() == 0
+    assert time.time() - began < 60  # busy machines; it would be for ever
+    assert came == []
+    assert multiprocessing.active_children() == []
+
+
+def test_a_signal_during_a_batch_waits_for_its_end(tmp_path):
+    loader = torch.utils.data.DataLoader(Endless(tmp_path / "pipe"), batch_size=1)
+    came = []
+    with Interrupt() as interrupt, pytest.raises(Interrupted):
+        for batch in interrupt.batches(loader):
+            os.kill(os.getpid(), signal.SIGTERM)
+            came.append(int(batch))
+    assert came == [0]
+
+
+def test_a_loaders_process_that_dies_is_one_line(tmp_path):
+    loader = torch.utils.data.DataLoader(Endless(tmp_path / "pipe", killed=True), batch_size=1, num_workers=1)
+    with Interrupt() as interrupt, pytest.raises(UserError, match=r"DataLoader worker .*fewer --workers"):
+        list(interrupt.batches(loader))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

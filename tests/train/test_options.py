@@ -74,6 +74,31 @@ def test_bad_arguments(capsys, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--seed", "4294967296"], "4294967296 is above 4294967295: numpy's generators take seeds of 32 bits"),
+        (["--split-seed", "4294967296"], "seeds of 32 bits"),
+        (["--embedding-size", "1000000000000"], "1000000000000 is above 65536: a head to longer ones"),
+        (["--threads", "1000000000"], "16 for each core"),
+        (["--workers", "100000"], "16 for each core"),
+        (["--image-size", "1000000"], "1000000 is above 4096: a batch of larger images"),
+        (["--image-size", "512"], "glyphs have up to 256 pixels"),
+        (["--batch-size", "1000000000000"], "is above 1048576: a batch is in memory"),
+        (["--images-per-class", "1000000000000"], "is above 1024: a batch is in memory"),
+        (["--device", "meta"], "--device meta cannot be used"),
+    ],
+)
+def test_sizes_that_no_machine_has_are_refused_with_a_reason(capsys, arguments, words):
+    check_refused(*run_here(capsys, *arguments), words)
+
+
+def test_the_largest_seed_is_taken():
+    from train.experiment import seed_everything
+
+    seed_everything(resolved("--seed", str(2**32 - 1)).seed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["--dataset", "npz"], "--data is missing"),
         (["--dataset", "npz", "--data", "nowhere.npz"], "nowhere.npz does not exist"),
         (["--dataset", "npz", "--data", ROOT / "train" / "run.py"], "cannot be read as an .npz file"),
@@ -86,6 +111,10 @@ def test_bad_arguments(capsys, arguments, words):
         (["--batch-size", "100000", "--images-per-class", "0"], "more than the"),
         (["--weights", "imagenet", "--arch", "small"], "no pretrained weights"),
         (["--weights", "nowhere.pt", "--arch", "resnet18"], "nowhere.pt"),
+        (["--weights", "/dev/null", "--arch", "resnet18"], "/dev/null cannot be read as a state dict"),
+        (["--weights", "/", "--arch", "resnet18"], "it is no regular file"),
+        (["--dataset", "npz", "--data", "/dev/zero"], "it is no regular file"),
+        (["--dataset", "npz", "--data", "n" * 5000], "cannot be read (File name too long)"),
         (["--loss-option", "depth=3"], "does not take these options"),
         (["--loss", "proxynca", "--mix", "feature"], "only mix='embed'"),
         (["--out", "/dev/null/below"], "/dev/null/below cannot be written"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..errors import UserError
+from .decoding import decode
 
 
 @dataclass
@@ -21,11 +21,13 @@ class Collection:
     images: arrays uint8 [h, w] or [h, w, 3], or paths of files.
     labels: int [n], indices into `names`.
     names: of the classes.
+    skipped: how many files were left out, by reason.
     """
 
     images: Sequence[np.ndarray] | np.ndarray | list[Path]
     labels: np.ndarray
     names: list[str]
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 class ImageSet(Dataset[tuple[Any, int]]):
@@ -48,11 +50,13 @@ class ImageSet(Dataset[tuple[Any, int]]):
 
     def picture(self, i: int) -> Image.Image:
         """The image as it is, RGB."""
-        image = self.images[self.index[i]]
-        if isinstance(image, np.ndarray):
-            return Image.fromarray(image).convert("RGB")
-        try:
-            with Image.open(image) as file:
-                return file.convert("RGB")
-        except OSError as error:
-            raise UserError(f"{image} cannot be read as an image ({error}): repair or remove it") from None
+        image = self.stored(i)
+        return Image.fromarray(image).convert("RGB") if isinstance(image, np.ndarray) else decode(image)
+
+    def stored(self, i: int) -> np.ndarray | Path:
+        return self.images[self.index[i]]
+
+    def name(self, i: int) -> str:
+        """Where the image lies: its file, or its class and its place in the array."""
+        image = self.stored(i)
+        return f"{self.names[self.labels[i]]}[{self.index[i]}]" if isinstance(image, np.ndarray) else str(image)

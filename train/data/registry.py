@@ -15,6 +15,7 @@ class DataSet:
     from_files: bool = True  # every image is decoded anew each time, in worker processes
     photographs: bool = True  # ImageNet weights, 224 pixels, random crops and flips; otherwise characters
     pixel_baseline: bool = False  # all images have one size: what raw pixels find is measured too
+    largest_image: int = 4096  # pixels of a side
 
 
 DATA_SETS = {
@@ -24,6 +25,7 @@ DATA_SETS = {
         from_files=False,
         photographs=False,
         pixel_baseline=True,
+        largest_image=256,  # all of them are in memory
     ),
     "npz": DataSet("--data FILE with x uint8 [n, h, w(, 3)] and y int [n]", from_files=False),
     "folder": DataSet("--data DIR with a folder of images per class"),

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from pickle import UnpicklingError
+from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock
 
-from ..errors import UserError
+from ..errors import UserError, one_line
+from ..files import load_tensors, reading
 
 
 def resnet_backbone(arch: str, weights: str) -> tuple[nn.Module, int]:
-    try:
-        network = models.get_model(arch, weights="DEFAULT" if weights == "imagenet" else None)
-    except (OSError, RuntimeError) as error:  # no network, a full disk, a broken download
-        raise UserError(
-            f"torchvision's weights for {arch} cannot be had ({error}): give --weights PATH of their state "
-            "dict, or --weights none to start from random ones"
-        ) from None
-    if weights not in ("none", "imagenet"):
-        try:
-            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, UnpicklingError, AttributeError, TypeError, EOFError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"--weights {weights} is no state dict of torchvision's {arch} ({reason})") from None
+    network = models.get_model(arch, weights=None)
+    if weights == "imagenet":
+        network.load_state_dict(imagenet_weights(arch))
+    elif weights != "none":
+        what = f"a state dict of torchvision's {arch}"
+        stored = load_tensors(weights, what)
+        with reading(weights, what):
+            network.load_state_dict(stored)
     channels = network.fc.in_features
     return nn.Sequential(*list(network.children())[:-2]), channels
+
+
+def imagenet_weights(arch: str) -> Mapping[str, Any]:
+    """torchvision's, downloaded once. It would unpickle them by default."""
+    try:
+        return models.get_model_weights(arch).DEFAULT.get_state_dict(check_hash=True, weights_only=True)
+    except Exception as error:  # no network, a full disk, a broken download
+        raise UserError(
+            f"torchvision's weights for {arch} cannot be had ({one_line(error)}): give --weights PATH of their state "
+            "dict, or --weights none to start from random ones"
+        ) from None
 
 
 def small_backbone(

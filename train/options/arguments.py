@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from ..data.registry import DATA_SETS
@@ -13,6 +14,7 @@ from .values import (
     PAIRS,
     assignment,
     at_least,
+    between,
     hard_negatives,
     interpolation,
     ks,
@@ -22,6 +24,15 @@ from .values import (
     positive,
     strength,
 )
+
+seed = between(0, 2**32 - 1, "numpy's generators take seeds of 32 bits")
+image_size = between(16, 4096, "a batch of larger images fits into no memory")
+batch_size = between(2, 2**20, "a batch is in memory as a whole")
+images_per_class = between(0, 1024, "a batch is in memory as a whole")
+embedding_size = between(1, 2**16, "a head to longer ones takes gigabytes")
+MOST_AT_ONCE = 16 * (os.cpu_count() or 1)
+threads = between(1, MOST_AT_ONCE, "16 for each core of this machine; more only wait for one another")
+workers = between(0, MOST_AT_ONCE, "16 for each core of this machine; more only wait for one another")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -89,17 +100,21 @@ def _add_data(g: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     g.add_argument("--data", metavar="PATH", help="where the data set lies")
     g.add_argument(
-        "--split-seed", type=at_least(0), default=0, metavar="S",
+        "--split-seed", type=seed, default=0, metavar="S",
         help="which classes are trained on and which are unseen (default: 0)",
     )  # fmt: skip
     g.add_argument(
-        "--image-size", type=at_least(16), metavar="PIXELS",
+        "--image-size", type=image_size, metavar="PIXELS",
         help="default: 32 for --arch small; else 64 for glyphs, 224 for photographs",
     )  # fmt: skip
-    g.add_argument("--batch-size", type=at_least(2), default=100, metavar="N", help="default: 100")
+    g.add_argument("--batch-size", type=batch_size, default=100, metavar="N", help="default: 100")
     g.add_argument(
-        "--images-per-class", type=at_least(0), default=5, metavar="N",
+        "--images-per-class", type=images_per_class, default=5, metavar="N",
         help="a batch has N images of each of its classes; 0: any images (default: 5)",
+    )  # fmt: skip
+    g.add_argument(
+        "--skip-damaged", action="store_true",
+        help="decode every image before the run, and leave out those that cannot be (default: the first one ends it)",
     )  # fmt: skip
 
 
@@ -114,7 +129,7 @@ def _add_model(g: argparse._ArgumentGroup) -> None:
         help="first weights of the backbone: random, torchvision's (downloaded once), or a state dict "
         "(default: imagenet for photographs on a ResNet, else none)",
     )  # fmt: skip
-    g.add_argument("--embedding-size", type=at_least(1), metavar="D", help="default: 128 for small, else 512")
+    g.add_argument("--embedding-size", type=embedding_size, metavar="D", help="default: 128 for small, else 512")
     g.add_argument("--pool", choices=("avg", "max", "avg+max"), default="avg+max", help="default: avg+max")
 
 
@@ -149,13 +164,17 @@ def _add_recipe(g: argparse._ArgumentGroup) -> None:
 
 
 def _add_machine(g: argparse._ArgumentGroup) -> None:
-    g.add_argument("--out", default="runs/latest", metavar="DIR", help="default: runs/latest")
-    g.add_argument("--seed", type=at_least(0), default=0, metavar="S", help="default: 0")
+    g.add_argument(
+        "--out", metavar="DIR",
+        help="a folder that holds no other run (default: runs/latest; a run there moves to runs/latest-1, ...)",
+    )  # fmt: skip
+    g.add_argument("--overwrite", action="store_true", help="replace a run that the folder holds")
+    g.add_argument("--seed", type=seed, default=0, metavar="S", help="default: 0")
     g.add_argument("--k", type=ks, default=(1, 2, 4, 8), metavar="K[,K]", help="the K of Recall@K (default: 1,2,4,8)")
     g.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     g.add_argument("--amp", action="store_true", help="run the network in bfloat16, the loss in float32")
-    g.add_argument("--threads", type=at_least(1), metavar="N", help="threads of the CPU (default: all cores)")
+    g.add_argument("--threads", type=threads, metavar="N", help="threads of the CPU (default: all cores)")
     g.add_argument(
-        "--workers", type=at_least(0), metavar="N",
+        "--workers", type=workers, metavar="N",
         help="processes that load images (default: 0 for glyphs and npz on a CPU, else up to 8)",
     )  # fmt: skip

@@ -61,6 +61,9 @@ def choose_network(args: argparse.Namespace, data_set: DataSet, device_type: str
     if small and args.weights != "none":
         raise UserError("--weights goes with one of the ResNets: --arch small has no pretrained weights")
     if_open(args, "image_size", 32 if small else 224 if data_set.photographs else 64)
+    if args.image_size > data_set.largest_image:
+        most = f"{args.dataset} have up to {data_set.largest_image} pixels"
+        raise UserError(f"--image-size {args.image_size} is too large: {most}")
     if_open(args, "embedding_size", 128 if small else 512)
 
 

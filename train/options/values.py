@@ -74,6 +74,18 @@ def at_least(lowest: int) -> Any:
     return integer
 
 
+def between(lowest: int, highest: int, why: str) -> Any:
+    """`why` the highest is the highest."""
+
+    def integer(text: str) -> int:
+        value: int = at_least(lowest)(text)
+        if value > highest:
+            raise argparse.ArgumentTypeError(f"{value} is above {highest}: {why}")
+        return value
+
+    return integer
+
+
 def positive(text: str) -> float:
     value = not_negative(text)
     if value == 0:

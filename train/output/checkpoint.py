@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..files import replacing
+from ..files import load_tensors, replacing
 from ..training.learner import Learner
 
 
@@ -25,4 +25,4 @@ def save(path: Path, learner: Learner, config: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_tensors(path, "a checkpoint")

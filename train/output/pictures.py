@@ -16,7 +16,11 @@ from matplotlib import pyplot as plt
 from metrix_ext.retrieval import nearest
 
 from ..data.images import ImageSet
+from ..errors import printable
 from ..files import replacing
+
+# Names of files, classes and options are text, whatever stands in them: "$" begins no formula.
+plt.rcParams.update({"text.parse_math": False, "text.usetex": False})
 
 # Told apart with any colour vision; the symbol says it once more.
 RIGHT, WRONG = ("#0072B2", "✓"), ("#D55E00", "✗")
@@ -52,7 +56,7 @@ def draw_retrieval(
     axes[0, 0].set_title("query", size=10)
     for rank, axis in enumerate(axes[0, 1:], start=1):
         axis.set_title(str(rank), size=10)
-    figure.suptitle(title, size=11)
+    figure.suptitle(drawable(title), size=11)
     save(figure, path)
 
 
@@ -64,7 +68,8 @@ def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float
         if epochs and part in epochs[0]:
             left.plot(numbers, [epoch[part] for epoch in epochs], marker=".", label=part)
     left.set(xlabel="epoch", ylabel="mean over batches", title="training loss")
-    left.legend()
+    if epochs:
+        left.legend()
     for k in start:
         values = [start[k]] + [epoch["recall_at"][k] for epoch in epochs]
         right.plot([0, *numbers], [100 * value for value in values], marker=".", label=f"Recall@{k}")
@@ -75,6 +80,11 @@ def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)
     save(figure, path)
+
+
+def drawable(text: str) -> str:
+    """A typeface has no drawing of control characters, nor of the bytes of a name that is in no known encoding."""
+    return printable(text.encode("utf-8", "replace").decode())
 
 
 def save(figure: plt.Figure, path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,38 @@ from ..files import replacing
 
 METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", "checkpoint.pt"
 RETRIEVAL, CURVES = "retrieval.png", "curves.png"
+LATEST = Path("runs/latest")
 
 
 class RunFolder:
-    """The folder of --out. These files of an earlier run are removed: none may be taken for this run's."""
+    """The folder of --out, or runs/latest. A run that it holds is left alone until `start`.
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    overwrite: replace that run. Otherwise one in --out is a UserError, and one in runs/latest moves to runs/latest-1.
+    """
+
+    def __init__(self, path: str | None, overwrite: bool = False) -> None:
+        self.path = Path(path or LATEST)
+        self.aside = path is None and not overwrite
+        self.epochs: list[dict[str, Any]] = []
+        if path and not overwrite and self.holds_run():
+            raise UserError(f"--out {path} holds another run: give another folder, or --overwrite to replace that run")
+
+    def holds_run(self) -> bool:
+        """Whether there is more than what a run leaves that was refused, an empty list of epochs."""
+        names = (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES)
+        return any(os.path.exists(self / name) for name in names) or has_content(self / METRICS)
+
+    def start(self) -> None:
+        """Makes the folder; the files of an earlier run are moved or removed: none may be taken for this run's."""
         try:
+            if self.aside and self.holds_run():
+                print(f"the run before is now in {move_aside(self.path)}")
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES):
                 (self.path / name).unlink(missing_ok=True)
             (self.path / METRICS).write_text("")
         except OSError as error:
-            raise UserError(f"--out {path} cannot be written ({error.strerror}): give another folder") from None
-        self.epochs: list[dict[str, Any]] = []
+            raise UserError(f"--out {self.path} cannot be written ({error.strerror}): give another folder") from None
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -42,6 +61,16 @@ class RunFolder:
     def finish(self, summary: dict[str, Any]) -> None:
         with replacing(self / SUMMARY) as file:
             file.write((json.dumps(summary, indent=2) + "\n").encode())
+
+
+def has_content(path: Path) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
+def move_aside(path: Path) -> Path:
+    """To the first name that is free."""
+    target = next(name for n in count(1) if not os.path.lexists(name := path.with_name(f"{path.name}-{n}")))
+    return path.rename(target)
 
 
 def versions() -> dict[str, str | None]:

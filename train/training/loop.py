@@ -31,9 +31,9 @@ def train_epoch(
 ) -> dict[str, float]:
     """Mean over the batches of the whole loss and, with mixup, of its clean and its mixed part."""
     sums = {"loss": 0.0, "clean": 0.0}
-    bar = tqdm(loader, desc=title, leave=False, disable=not sys.stderr.isatty())
+    batches = interrupt.batches(loader)
+    bar = tqdm(batches, total=len(loader), desc=title, leave=False, disable=not sys.stderr.isatty())
     for images, labels in bar:
-        interrupt.check()
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         total, clean = losses(learner, mix, images, labels, amp)

@@ -21,15 +21,15 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ...errors import UserError
 from ...files import replacing
 from ..images import Collection
+from . import arrays
 
 TYPEFACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -65,12 +65,10 @@ def drawings(size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """
     path = cache_path(size, seed)
     try:
-        with np.load(path) as stored:
-            return stored["x"], stored["y"]
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        print(f"glyphs: building {path} anew, it cannot be read ({error})", file=sys.stderr)
+        if os.path.exists(path):
+            return arrays.read(path)
+    except UserError as error:
+        print(f"glyphs: building it anew, {error}", file=sys.stderr)
     x, y = build(size, seed)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

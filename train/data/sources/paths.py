@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ...errors import UserError
@@ -10,6 +11,10 @@ from ...errors import UserError
 def existing(path: str | None) -> Path:
     if path is None:
         raise UserError("--data is missing: this --dataset needs the path of its data")
-    if not Path(path).exists():
-        raise UserError(f"--data {path} does not exist")
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise UserError(f"--data {path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"--data {path} cannot be read ({error.strerror})") from None
     return Path(path)
