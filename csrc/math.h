@@ -144,10 +144,12 @@ METRIX_FN T mixed_square_norm(T lambda, S q_i, T q_j, T k_ij) {
   return lambda * lambda * q_i + mu * mu * q_j + S(2) * lambda * mu * k_ij;
 }
 
-// The floor on the norm is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0.
+// The floor on the norm is the one of torch.nn.functional.normalize, so a mix of zero vectors has similarity 0. A norm
+// that is not finite has no inverse: else a mix whose square overflows would have similarity 0, too.
 template <class T, class S>
 METRIX_FN T inverse_mixed_norm(T lambda, S q_i, T q_j, T k_ij) {
-  return S(1) / SquareRoot<T>::of(at_least(mixed_square_norm(lambda, q_i, q_j, k_ij), S(1e-24)));
+  const T square = mixed_square_norm(lambda, q_i, q_j, k_ij);
+  return S(1) / SquareRoot<T>::of(at_least(square, S(1e-24))) + S(0) * square;
 }
 
 // ---- maximum of a mix -------------------------------------------------------------------------------------

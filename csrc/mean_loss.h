@@ -19,7 +19,8 @@ struct MeanLossArgs {
   double strength;   // w of the mixed sums
 };
 
-// The loss of one anchor, and its derivatives by the two sums.
+// The loss of one anchor, and its derivatives by the two sums. All are NaN where the loss is not finite: then the
+// gradients show it, too, which is what scales a loss down.
 struct AnchorLoss {
   double value, slopes[2];
 };
@@ -41,7 +42,8 @@ METRIX_FN AnchorLoss anchor_loss(const MeanLossArgs& args, double positive, doub
     }
   }
   if (args.relu && loss.value <= 0) return {};
-  return loss;
+  const double zero_or_nan = 0 * loss.value;
+  return {loss.value + zero_or_nan, {loss.slopes[0] + zero_or_nan, loss.slopes[1] + zero_or_nan}};
 }
 
 // What the mean over m anchors multiplies each by; the mean of nobody is 0.

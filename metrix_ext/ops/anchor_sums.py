@@ -116,11 +116,11 @@ def _on_cpu_single(mixed: Tensor) -> Tensor:
 
 
 def _inverse_norms(a: AnchorSumsArguments) -> Tensor | None:
-    """[p] 1 / max(|z|, 1e-12) of the mixes, or None where they are taken as they are."""
+    """[p] 1 / max(|z|, 1e-12) of the mixes, NaN of an infinite norm; or None where they are taken as they are."""
     if not a.normalize:
         return None
     norms = torch.linalg.vector_norm(a.mixed, dim=1, dtype=a.lam.dtype)
-    return norms.clamp_min_(SMALLEST_NORM).reciprocal_()
+    return norms.clamp_min(SMALLEST_NORM).reciprocal_().add_(norms, alpha=0)
 
 
 def _native(a: AnchorSumsArguments, inverse_norms: Tensor | None) -> Any:

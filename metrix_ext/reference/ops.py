@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..terms.formula import Rho
+from ..terms.formula import Rho, nan_if_not_finite
 from ..terms.mixes import Mixes
 from ..terms.relations import Relations
 from .sums import both_sums
@@ -40,7 +40,7 @@ def pair_sums(
         used = negative if pairs == "anc-neg" else positive
         if gram is not None:
             assert self_sqnorm is not None
-            s = s / _mixed_norm(lam, self_sqnorm[:, None], sqnorm, gram)
+            s = s / _mixed_norm(lam, self_sqnorm[:, None], sqnorm, gram, used)
         label = lam.expand(m, n)
     else:
         r = len(lam) if lam.numel() != 1 else n if gram is None else len(gram)
@@ -53,7 +53,7 @@ def pair_sums(
             used = used & torch.ones(r, n, dtype=torch.bool, device=used.device).triu(first_row + 1)
         if gram is not None:
             sqnorm = gram.diagonal() if sqnorm is None else sqnorm
-            s = s / _mixed_norm(lam, sqnorm[rows, None], sqnorm, gram)
+            s = s / _mixed_norm(lam, sqnorm[rows, None], sqnorm, gram, used)
         label = lam.expand(r, n).expand(m, r, n)
     if pairs in ("pos-pos", "anc-pos"):
         label = torch.ones_like(label)
@@ -103,11 +103,14 @@ def anchor_sums(
     else:
         y = torch.where(forward, lam, 1 - lam)
     v = mixed.to(anchors.dtype)
-    similarity = anchors @ (F.normalize(v) if normalize else v).T
-    return both_sums(rho, similarity, y.expand(used.shape), used)
+    if normalize:
+        v = F.normalize(v) + 0 * v.detach().norm(dim=1, keepdim=True)  # NaN where the norm is infinite
+    return both_sums(rho, anchors @ v.T, y.expand(used.shape), used)
 
 
-def _mixed_norm(lam: Tensor, q_i: Tensor, q_j: Tensor | None, k_ij: Tensor) -> Tensor:
+def _mixed_norm(lam: Tensor, q_i: Tensor, q_j: Tensor | None, k_ij: Tensor, used: Tensor) -> Tensor:
+    """nu of the mixes that an anchor uses, 1 elsewhere: the gradient of what is not used is not 0 times NaN."""
     assert q_j is not None
     square = lam**2 * q_i + (1 - lam) ** 2 * q_j + 2 * lam * (1 - lam) * k_ij
-    return square.clamp_min(1e-24).sqrt()
+    square = torch.where(used, square, 1.0)
+    return nan_if_not_finite(square.clamp_min(1e-24).sqrt())

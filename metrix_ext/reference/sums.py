@@ -38,9 +38,14 @@ def weighted_sum(rho: Rho, s: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def both_sums(rho: tuple[Rho, Rho], s: Tensor, y: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """The positive and the negative sum over terms of similarity s and label y; [..., 2] each, as weighted_sum."""
-    y = y.to(s.dtype)
-    positive = weighted_sum(rho[0], s, y * used)
-    negative = weighted_sum(rho[1], s, (1 - y) * used)
+    """The positive and the negative sum over terms of similarity s and label y; [..., 2] each, as weighted_sum.
+
+    Both are NaN, and so is their gradient, if the similarity of a used term is not finite, whatever its label.
+    """
+    used = used.bool()
+    y, s = y.to(s.dtype), s.masked_fill(~used, 0.0)
+    positive = weighted_sum(rho[0], s, torch.where(used, y, 0.0))
+    negative = weighted_sum(rho[1], s, torch.where(used, 1 - y, 0.0))
     sums, nonzero = zip(positive, negative, strict=True)
-    return torch.stack(sums, -1), torch.stack(nonzero, -1)
+    zero_or_nan = (0 * s.detach()).sum(-1, keepdim=True)
+    return torch.stack(sums, -1) * (1 + zero_or_nan), torch.stack(nonzero, -1)

@@ -39,6 +39,11 @@ def flat(rho: tuple[Rho, Rho]) -> tuple[bool, list[float]]:
     return rho[0].exponential, [number for side in rho for number in (side.scale, side.shift, side.floor)]
 
 
+def nan_if_not_finite(x: Tensor) -> Tensor:
+    """x, with NaN in place of infinities; where it is NaN, so is its gradient."""
+    return x * (1 + 0 * x.detach())
+
+
 @dataclass(frozen=True)
 class Sigma:
     """sigma of one side. Sums of exponentials arrive as logarithms L = log sum.
@@ -82,7 +87,8 @@ class Formula:
             sums: [m, 2], the positive and the negative sum; logarithms if the rho are exponential.
 
         Returns:
-            [m]. An anchor with an undefined logarithm (a set is empty) has loss 0 and no gradient.
+            [m]. An anchor with an undefined logarithm (a set is empty) has loss 0 and no gradient. One whose loss is
+            not finite has NaN for both.
         """
         if self.sigma[0].kind != "log":
             return self._tau(self.sigma[0](sums[:, 0]) + self.sigma[1](sums[:, 1]))
@@ -92,7 +98,7 @@ class Formula:
         return total.masked_fill(empty.any(1), 0.0)
 
     def _tau(self, x: Tensor) -> Tensor:
-        return x.relu() if self.tau == "relu" else x
+        return nan_if_not_finite(x.relu() if self.tau == "relu" else x)
 
 
 @dataclass(frozen=True)

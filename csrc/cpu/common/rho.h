@@ -78,8 +78,9 @@ struct LinearRho {
   static PartialSum<T> nothing() { return {T(0), T(0)}; }
   static Side forward(const RhoSide& rho) { return backward(rho, T(0), nullptr, T(0)); }
 
-  static Side backward(const RhoSide& rho, T, const T*, T grad_sum) {
-    return {T(rho.scale), T(rho.shift), T(rho.floor), grad_sum};
+  static Side backward(const RhoSide& rho, T sum, const T*, T grad_sum) {
+    // Of a sum that is not finite the gradient is NaN.
+    return {T(rho.scale), T(rho.shift), T(rho.floor), grad_sum + T(0) * sum};
   }
 
   static std::array<T, 2> result(const RhoSide&, const PartialSum<T>& total) { return {total.sum, total.shift}; }
@@ -115,7 +116,7 @@ class AnchorSums {
     kernels_.sums(sides, row, sides_, sums_.data() + 2 * anchor, terms);
   }
 
-  // Something that the sums depend on is not finite.
+  // A term of the anchor is not finite.
   void poison(int64_t anchor) {
     sums_[2 * anchor] = sums_[2 * anchor + 1] = {T(0), std::numeric_limits<T>::quiet_NaN()};
   }

@@ -20,12 +20,15 @@ void mix_coefficients(int64_t size, const T* lambda, T q_i, const T* q, const T*
   }
 }
 
-// With m = sum of ds * s: dk_ij = -m first second, dq_i = -m first^2 / 2, dq_j = -m second^2 / 2.
+// With m = sum of ds * s: dk_ij = -m first second, dq_i = -m first^2 / 2, dq_j = -m second^2 / 2. Pairs that nobody
+// uses have the moment 0, and their norm may be anything.
 template <class T>
 T norm_gradients(int64_t size, const T* moment, const T* first, const T* second, T* gram, T* sqnorm) {
   Vector<T> sqnorm_i{};
   for (int64_t j = 0; j < size; j += kLanes<T>) {
-    const Vector<T> m = load(moment + j), c_i = load(first + j), c_j = load(second + j);
+    const Vector<T> m = load(moment + j);
+    const Vector<T> c_i = select(m != T(0), load(first + j), Vector<T>{});
+    const Vector<T> c_j = select(m != T(0), load(second + j), Vector<T>{});
     store(gram + j, -m * c_i * c_j);
     store(sqnorm + j, load(sqnorm + j) - T(0.5) * m * c_j * c_j);
     sqnorm_i -= T(0.5) * m * c_i * c_i;

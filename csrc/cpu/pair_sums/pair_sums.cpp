@@ -30,22 +30,21 @@ class SumPass {
 
   void add_clean(Sides sides, const Row<T>& row, int64_t anchor) {
     add_terms(sides, row, anchor);
-    // A candidate that the weight leaves out may be NaN or infinite without harm; the others may not.
-    if (!finite_where_weighted(row)) sums_.poison(anchor);
+    if (!rows_.all_finite(row.size, row.similarity)) sums_.poison(anchor);
   }
 
   void begin_tile(int64_t) {}
   void begin_block(const PairBlock<T>& block) {
     for (int64_t b = 0; b < block.anchor_count; ++b)
-      if (!rows_.all_finite(block.size, block.similarity + b * block.size)) sums_.poison(block.anchors[b]);
+      seconds_finite_[b] = rows_.all_finite(block.size, block.similarity + b * block.size);
   }
-  void begin_row(const PairBlock<T>& block, const MixRow<T>& mixes) {
-    const int64_t used = block.columns - mixes.from;
-    finite_ = rows_.all_finite(used, mixes.first + mixes.from) && rows_.all_finite(used, mixes.second + mixes.from);
-  }
-  void add(const Row<T>& row, const PairBlock<T>& block, int64_t b, const MixRow<T>&) {
+  void begin_row(const PairBlock<T>& block, const MixRow<T>& mixes) { mixes_finite_ = are_finite(block, mixes); }
+  // An anchor with a row has terms, and a set with terms takes all of its firsts and seconds.
+  void add(const Row<T>& row, const PairBlock<T>& block, int64_t b, const MixRow<T>& mixes) {
     add_terms(sides_, row, block.anchors[b]);
-    if (!finite_ || row.similarity_i - row.similarity_i != T(0)) sums_.poison(block.anchors[b]);
+    const bool finite = seconds_finite_[b] && row.similarity_i - row.similarity_i == T(0) &&
+                        (mixes_finite_ || are_finite(block, mixes));  // again, now without that of the anchor itself
+    if (!finite) sums_.poison(block.anchors[b]);
   }
   void end_row(const MixRow<T>&) {}
   void end_block(const PairBlock<T>&) {}
@@ -56,18 +55,17 @@ class SumPass {
     sums_.add(sides, row, anchor, scratch_.terms.take(row.size));
   }
 
-  bool finite_where_weighted(const Row<T>& row) const {
-    if (rows_.all_finite(row.size, row.similarity)) return true;
-    for (int64_t j = 0; j < row.size; ++j)
-      if (row.positive_weight[j] != T(0) && row.similarity[j] - row.similarity[j] != T(0)) return false;
-    return true;
+  bool are_finite(const PairBlock<T>& block, const MixRow<T>& mixes) const {
+    const int64_t used = block.columns - mixes.from;
+    return rows_.all_finite(used, mixes.first + mixes.from) && rows_.all_finite(used, mixes.second + mixes.from);
   }
 
   const Sides sides_;
   AnchorSums<Family>& sums_;
   PairScratch<T>& scratch_;
   const RowKernels<T>& rows_ = row_kernels<T>();
-  bool finite_ = true;  // the coefficients of the row
+  bool seconds_finite_[kAnchorsPerBlock] = {};  // s(a, j) of the block
+  bool mixes_finite_ = true;                    // the coefficients of the row
 };
 
 }  // namespace

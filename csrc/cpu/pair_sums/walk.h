@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "columns.h"
@@ -43,11 +42,12 @@ struct PairBlock {
 };
 
 // The mixes of one i with the tile: an example, or for the anc-* sets the anchor. Elements from start on are used,
-// those before from and from the block's columns on with weight 0.
+// those before from and from the block's columns on with weight 0. What is not finite there is made 0: a weight of 0
+// alone does not hide it.
 template <class T>
 struct MixRow {
   int64_t i, from, start, size;
-  const T *first, *second;  // lambda / nu and (1 - lambda) / nu
+  T *first, *second;  // lambda / nu and (1 - lambda) / nu
   T *positive_weight, *negative_weight;
 
   Row<T> with(const T* similarity, T similarity_i) const {
@@ -96,10 +96,9 @@ class PairWalk {
       T* const weight = scratch_.positive_weight.take(size);
       std::fill(weight, weight + columns, T(1));
       std::fill(weight + columns, weight + size, T(0));
-      const int64_t self = args_.self[anchor];
-      if (positive && contains(scratch_.second, self)) weight[packed_position(scratch_.second, self)] = T(0);
       T* const similarity = scratch_.similarity.take(size);
       pack(scratch_.second, args_.similarity + anchor * args_.examples, size, similarity);
+      if (const int64_t own = positive ? own_column(anchor) : -1; own >= 0) weight[own] = similarity[own] = T(0);
       pass_.add_clean(positive ? Sides::kPositive : Sides::kNegative,
                       Row<T>{size, T(0), similarity, nullptr, nullptr, weight, weight}, anchor);
     }
@@ -120,9 +119,11 @@ class PairWalk {
 
   void block(PairBlock<T> block) {
     T* const similarity = scratch_.similarity.take(block.anchor_count * block.size);
-    for (int64_t b = 0; b < block.anchor_count; ++b)
-      pack(scratch_.second, args_.similarity + block.anchors[b] * args_.examples, block.size,
-           similarity + b * block.size);
+    for (int64_t b = 0; b < block.anchor_count; ++b) {
+      T* const row = similarity + b * block.size;
+      pack(scratch_.second, args_.similarity + block.anchors[b] * args_.examples, block.size, row);
+      if (const int64_t own = set_.second_positive ? own_column(block.anchors[b]) : -1; own >= 0) row[own] = T(0);
+    }
     block.similarity = similarity;
     pass_.begin_block(block);
     for (const Range& range : scratch_.first)
@@ -141,17 +142,25 @@ class PairWalk {
   }
 
   void anchor_row(int64_t b, const PairBlock<T>& block, const MixRow<T>& mixes) {
-    const int64_t anchor = block.anchors[b], self = args_.self[anchor];
-    if (!set_.with_anchor && self == mixes.i) return;
+    const int64_t anchor = block.anchors[b];
+    if (!set_.with_anchor && args_.self[anchor] == mixes.i) return;
+    const int64_t own = set_.second_positive ? own_column(anchor) : -1;
+    if (own >= mixes.from && block.columns - mixes.from == 1) return;  // no term
     const T similarity_i = set_.with_anchor ? args_.self_similarity[anchor * args_.self_stride]
                                             : args_.similarity[anchor * args_.examples + mixes.i];
-    // The anchor is no positive of itself: where its column is among the packed ones, its weight is 0 for it.
-    T* const self_weight = set_.second_positive && contains(scratch_.second, self)
-                               ? mixes.positive_weight + packed_position(scratch_.second, self)
-                               : nullptr;
-    const T kept = self_weight != nullptr ? std::exchange(*self_weight, T(0)) : T(0);
-    pass_.add(mixes.with(block.similarity + b * block.size, similarity_i), block, b, mixes);
-    if (self_weight != nullptr) *self_weight = kept;
+    const Row<T> row = mixes.with(block.similarity + b * block.size, similarity_i);
+    if (own < 0) return pass_.add(row, block, b, mixes);
+    T* const of_own[] = {mixes.first + own, mixes.second + own, mixes.positive_weight + own};
+    const T kept[] = {*of_own[0], *of_own[1], *of_own[2]};
+    for (T* const number : of_own) *number = T(0);
+    pass_.add(row, block, b, mixes);
+    for (int k = 0; k < 3; ++k) *of_own[k] = kept[k];
+  }
+
+  // The anchor is no positive of itself: where its column is among the packed ones, or -1.
+  int64_t own_column(int64_t anchor) const {
+    const int64_t self = args_.self[anchor];
+    return contains(scratch_.second, self) ? packed_position(scratch_.second, self) : -1;
   }
 
   MixRow<T> mix(int64_t i, int64_t from, const PairBlock<T>& block) {
@@ -176,7 +185,12 @@ class PairWalk {
       positive_weight[j] = !used ? T(0) : both ? lambda[j] : T(1);
       negative_weight[j] = !used ? T(0) : both ? T(1) - lambda[j] : T(1);
     }
-    return {i, from, from / kRowPad * kRowPad, size, first, second, positive_weight, negative_weight};
+    const int64_t start = from / kRowPad * kRowPad;
+    for (T* const coefficients : {first, second}) {
+      std::fill(coefficients + start, coefficients + from, T(0));
+      std::fill(coefficients + block.columns, coefficients + size, T(0));
+    }
+    return {i, from, start, size, first, second, positive_weight, negative_weight};
   }
 
   const T* pack_lambda(int64_t i, const PairBlock<T>& block) {

@@ -20,6 +20,10 @@ constexpr T kNaN = T(__builtin_nan(""));
 __device__ __forceinline__ float fused(float x, float y, float z) { return ::fmaf(x, y, z); }
 __device__ __forceinline__ double fused(double x, double y, double z) { return ::fma(x, y, z); }
 
+// The larger of two numbers; of a NaN and a number, the number.
+__device__ __forceinline__ float larger_number(float x, float y) { return ::fmaxf(x, y); }
+__device__ __forceinline__ double larger_number(double x, double y) { return ::fmax(x, y); }
+
 // The sum over the lanes, in all of them.
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
             for (int c = 0; c < kColumns; ++c) {
               const PairData<T> pair = next[c];
               if (p + 1 < rows.count) next[c] = load_pair(args, rows.matrix_row[p + 1] + columns[c].example);
-              const Mix<T> m = mix(args, Gradient::kSides, pair, rows.sqnorm[p], columns[c].sqnorm);
+              const Mix<T> m = mix<Pass::kBackward>(args, Gradient::kSides, pair, rows.sqnorm[p], columns[c].sqnorm);
               PairGradients<T, kAnchors> to{row_gradient, column_gradients[c], T(0)};
               constexpr std::make_integer_sequence<int, kAnchors> kEach{};
               if (skip[c] != 0 || !Gradient::is_safe(m.weight))

@@ -35,7 +35,7 @@ template <int kAnchors>
 struct AnchorBlock {
   int anchor[kAnchors];         // -1 where the group ends before the block does
   int self[kAnchors];           // the anchor's own column, or -1
-  int is_not_finite[kAnchors];  // something that the sums depend on is infinite or NaN: they come out as NaN
+  int is_not_finite[kAnchors];  // what an anchor would mix is infinite or NaN: if it has terms, its sums are NaN
 
   // The anchors from a place on, as far as its group goes. All threads of the block call it.
   template <class T>

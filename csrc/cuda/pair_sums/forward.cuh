@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
           const PairData<T> pair = next;
           if (p + 1 < rows.count) next = load_pair(args, rows.matrix_row[p + 1] + column.example);
           if (set.unordered && column.example <= rows.example[p]) break;  // rows ascend
-          const Mix<T> m = mix(args, Sum::kSides, pair, rows.sqnorm[p], column.sqnorm);
+          const Mix<T> m = mix<Pass::kForward>(args, Sum::kSides, pair, rows.sqnorm[p], column.sqnorm);
           T s[kAnchors];
           METRIX_UNROLL
           for (int a = 0; a < kAnchors; ++a)
@@ -85,6 +85,7 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
       for (int side = 0; side < 2; ++side) {
         const PartialSum<T> of_warp = takes(Sum::kSides, side) ? sum.over_warp(side, a) : Sum::empty();
         if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp][a][side] = of_warp;
+        if (!(of_warp.sum - of_warp.sum == T(0))) block.is_not_finite[a] = 1;  // by lambda or a norm
       }
     }
     __syncthreads();
@@ -93,8 +94,8 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
       PartialSum<T> of_block = Sum::empty();
       for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp)
         of_block = Sum::merge(of_block, of_warps[warp][a][side]);
-      if (block.is_not_finite[a]) of_block = {T(0), kNaN<T>};
       const int64_t anchor = block.anchor[a];
+      if (block.is_not_finite[a] && anchor >= 0 && has_terms(args, set, anchor)) of_block = {T(0), kNaN<T>};
       if (anchor >= 0 && partial == nullptr) write_sum<Sum>(of_block, anchor, side, args.rho, output);
       if (anchor >= 0 && partial != nullptr) partial[(blockIdx.y * args.anchors + anchor) * 2 + side] = of_block;
     }

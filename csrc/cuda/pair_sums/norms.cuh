@@ -38,9 +38,9 @@ __global__ void __launch_bounds__(kPairThreads, kMomentBlocks)
   const bool is_column = j < n && (!set.unordered || i < j);
   Mix<T> m{};
   if (is_column)
-    m = mix(args, Gradient::kSides, load_pair(args, i * n + j),
-            args.renormalize ? args.sqnorm[i * args.sqnorm_stride] : T(0),
-            args.renormalize ? args.sqnorm[j * args.sqnorm_stride] : T(0));
+    m = mix<Pass::kBackward>(args, Gradient::kSides, load_pair(args, i * n + j),
+                             args.renormalize ? args.sqnorm[i * args.sqnorm_stride] : T(0),
+                             args.renormalize ? args.sqnorm[j * args.sqnorm_stride] : T(0));
   T moment = T(0);
   for (int64_t from = 0; from < args.anchors; from += kWarp) {
     __syncthreads();
@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kNormThreads)
         const T moment = *at;
         // Pairs that nobody uses have the moment 0, and their norm may be anything.
         if (moment != T(0)) {
-          const Mix<T> m =
-              mix(args, Sides::kBoth, load_pair(args, row * n + column), row_sqnorm[row * row_stride], sqnorm);
+          const Mix<T> m = mix<Pass::kBackward>(args, Sides::kBoth, load_pair(args, row * n + column),
+                                                row_sqnorm[row * row_stride], sqnorm);
           *at = -moment * m.first * m.second;
           row_term = T(-0.5) * moment * m.first * m.first;
           column_sum += T(-0.5) * moment * m.second * m.second;

@@ -48,6 +48,16 @@ class Candidates {
     return (begin_ <= column && column < end_) == positive_;
   }
 
+  // How many there are without this column.
+  __device__ __forceinline__ int count_without(int self) const {
+    int count = size();
+    if (mask_ != nullptr) {
+      count = 0;
+      for (int column = 0; column < examples_; ++column) count += contains(column);
+    }
+    return count - int(self >= 0 && contains(self));
+  }
+
   // Every candidate is column(p) of one p below size(); with a mask not every column(p) is a candidate.
   __device__ __forceinline__ int size() const {
     if (mask_ != nullptr) return examples_;
@@ -65,6 +75,15 @@ class Candidates {
   int begin_, end_, examples_;
   bool positive_;
 };
+
+// Whether an anchor has a pair of a set within the examples. If it has, each of its firsts and seconds is of some pair.
+template <class T>
+__device__ __forceinline__ bool has_terms(const PairSumsArgs<T>& args, const PairSet& set, int64_t anchor) {
+  const int self = int(args.self[anchor]);
+  const int seconds = Candidates<T>(args, anchor, set.second_positive).count_without(self);
+  return set.unordered ? seconds > 1
+                       : seconds > 0 && Candidates<T>(args, anchor, set.first_positive).count_without(self) > 0;
+}
 
 // ---- the mix of a pair ----------------------------------------------------------------------------------------
 
@@ -86,7 +105,17 @@ __device__ __forceinline__ PairData<T> load_pair(const PairSumsArgs<T>& args, in
   return {args.lambda[args.lambda_is_scalar ? 0 : at], args.renormalize ? args.gram[at] : T(0)};
 }
 
-template <class T>
+enum class Pass { kForward, kBackward };
+
+// Forward a norm that is not finite makes the mix NaN, as in math.h. Backward it is some number: the sums of the
+// anchors that have the mix are NaN already, and the others, to whom it gives 0, must not get 0 times NaN.
+template <Pass pass, class T>
+__device__ __forceinline__ T inverse_norm(T square) {
+  if constexpr (pass == Pass::kBackward) return inverse_square_root(larger_number(square, T(1e-24)));
+  return fused(T(0), square, inverse_square_root(at_least(square, T(1e-24))));
+}
+
+template <Pass pass, class T>
 __device__ __forceinline__ Mix<T> mix(const PairSumsArgs<T>& args, Sides sides, const PairData<T>& pair, T sqnorm_i,
                                       T sqnorm_j) {
   const T lambda = pair.lambda, mu = T(1) - lambda;
@@ -96,8 +125,7 @@ __device__ __forceinline__ Mix<T> mix(const PairSumsArgs<T>& args, Sides sides, 
     m.weight[1] = mu;
   }
   if (args.renormalize) {
-    const T square = mixed_square_norm(lambda, sqnorm_i, sqnorm_j, pair.gram);
-    const T inverse = inverse_square_root(at_least(square, T(1e-24)));
+    const T inverse = inverse_norm<pass>(mixed_square_norm(lambda, sqnorm_i, sqnorm_j, pair.gram));
     m.first *= inverse;
     m.second *= inverse;
   }

@@ -29,7 +29,7 @@ struct ExampleTerm {
 };
 
 // Returns false where the example is no candidate.
-template <class T>
+template <Pass pass, class T>
 __device__ __forceinline__ bool load_term(const PairSumsArgs<T>& args, const PairSet& set, int64_t anchor, int column,
                                           ExampleTerm<T>& term) {
   const bool is_self = args.self[anchor] == column;
@@ -42,9 +42,9 @@ __device__ __forceinline__ bool load_term(const PairSumsArgs<T>& args, const Pai
   }
   if (is_self || !Candidates<T>(args, anchor, set.second_positive).contains(column)) return false;
   const T own = args.self_similarity[anchor * args.self_stride];
-  term.mix = mix(args, set.sides, load_pair(args, anchor * args.examples + column),
-                 args.renormalize ? args.self_sqnorm[anchor * args.self_stride] : T(0),
-                 args.renormalize ? args.sqnorm[column * args.sqnorm_stride] : T(0));
+  term.mix = mix<pass>(args, set.sides, load_pair(args, anchor * args.examples + column),
+                       args.renormalize ? args.self_sqnorm[anchor * args.self_stride] : T(0),
+                       args.renormalize ? args.sqnorm[column * args.sqnorm_stride] : T(0));
   if (set.sides == Sides::kPositive) term.mix.weight[1] = T(0);
   term.s = mixed_similarity(term.mix.first, term.mix.second, own, s);
   term.is_finite = s - s == T(0) && own - own == T(0);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kExampleThreads)
   bool is_not_finite = false;
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
     ExampleTerm<T> term;
-    if (!load_term(args, set, anchor, int(column), term)) continue;
+    if (!load_term<Pass::kForward>(args, set, anchor, int(column), term)) continue;
     is_not_finite |= !term.is_finite;
     const T s[1] = {term.s};
     if (term.mix.weight[0] != T(0)) positive.template add<false>(rho, s, term.mix.weight, 0);
@@ -75,6 +75,8 @@ __global__ void __launch_bounds__(kExampleThreads)
     of_warps[threadIdx.x / kWarp][0] = sums[0];
     of_warps[threadIdx.x / kWarp][1] = sums[1];
   }
+  const T both = sums[0].sum + sums[1].sum;
+  is_not_finite |= !(both - both == T(0));  // by lambda or a norm
   is_not_finite = __syncthreads_or(is_not_finite);
   if (threadIdx.x < 2) {
     PartialSum<T> sum = Positive::empty();
@@ -98,7 +100,7 @@ __global__ void __launch_bounds__(kExampleThreads)
   for (int64_t column = threadIdx.x; column < args.examples; column += blockDim.x) {
     ExampleTerm<T> term;
     T ds = T(0), moment = T(0), second = T(0);
-    if (load_term(args, set, anchor, int(column), term)) {
+    if (load_term<Pass::kBackward>(args, set, anchor, int(column), term)) {
       ds = Gradient::template of_term<true, 0>(rho, term.s, term.mix.weight, factors);
       moment = ds * term.s;
       second = ds * term.mix.second;

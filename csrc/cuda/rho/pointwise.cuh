@@ -43,7 +43,8 @@ class PointwiseSum {
       if (!takes(sides, side)) continue;
       METRIX_UNROLL
       for (int a = 0; a < kAnchors; ++a) {
-        const PartialSum<T> term = of_term(rho, side, s[a], kSkips && (skip >> a & 1) ? T(0) : weight[side]);
+        if (kSkips && (skip >> a & 1)) continue;
+        const PartialSum<T> term = of_term(rho, side, s[a], weight[side]);
         sum_[side][a] += term.sum;
         count_[side][a] += term.shift;
       }
@@ -81,8 +82,9 @@ class PointwiseGradient {
   static constexpr Sides kSides = sides;
 
   __device__ static AnchorFactors<T> of_anchor(const Rho&, const PairSumsGradient<T>& gradient, int64_t anchor) {
-    const T* grad = gradient.grad_sums + 2 * anchor;
-    return {{T(0), T(0)}, {grad[0], grad[1]}};
+    const T *grad = gradient.grad_sums + 2 * anchor, *sum = gradient.sums + 2 * anchor;
+    // Of a sum that is not finite the gradient is NaN.
+    return {{T(0), T(0)}, {grad[0] + T(0) * sum[0], grad[1] + T(0) * sum[1]}};
   }
 
   __device__ __forceinline__ static bool is_safe(const T (&)[2]) { return true; }

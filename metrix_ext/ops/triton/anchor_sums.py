@@ -82,12 +82,12 @@ def any_of_tile(used):
 
 @triton.jit
 def inverse_norms(norms, q, dtype: tl.constexpr):
-    """1 / max(|z|, 1e-12) of mixes q, or 1 where they are taken as they are."""
+    """1 / max(|z|, 1e-12) of mixes q, NaN of an infinite norm; or 1 where they are taken as they are."""
     if norms is None:
         inverse = tl.full(q.shape, 1, dtype)
     else:
         norm = tl.load(norms + q)
-        inverse = 1 / tl.where(norm < SMALLEST_NORM, SMALLEST_NORM, norm)  # keeps a NaN
+        inverse = 1 / tl.where(norm < SMALLEST_NORM, SMALLEST_NORM, norm) + 0 * norm  # NaN of NaN and infinity
     return inverse
 
 

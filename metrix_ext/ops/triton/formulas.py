@@ -56,7 +56,8 @@ def mixed_coefficients(lam, q_i, q_j, k_ij, RENORMALIZE: tl.constexpr):
     first, second = lam, 1 - lam
     if RENORMALIZE:
         square = first * first * q_i + second * second * q_j + 2 * first * second * k_ij
-        inverse = tl.rsqrt(tl.where(square < SMALLEST_SQUARE, SMALLEST_SQUARE, square))  # keeps a NaN
+        # Keeps a NaN, and makes one of infinity, as the norms of csrc/math.h do.
+        inverse = tl.rsqrt(tl.where(square < SMALLEST_SQUARE, SMALLEST_SQUARE, square)) + 0 * square
         first *= inverse
         second *= inverse
     return first, second
@@ -166,6 +167,8 @@ def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL
     log_sum = tl.load(sums + 2 * a + SIDE)
     factor = tl.load(grad_sums + 2 * a + SIDE)
     factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
+    if not EXPONENTIAL:
+        factor += 0 * log_sum  # NaN if the sum is not finite
     if EXPONENTIAL:
         empty = log_sum == float("-inf")
         whole = log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)

@@ -82,12 +82,12 @@ def product_cells(
                 positive_shift, positive_total = add_terms(
                     positive_shift, positive_total, s, positive, positive_rho, EXPONENTIAL
                 )
-                positive_total += poison
             if PAIRS != "pos-pos":
                 negative_shift, negative_total = add_terms(
                     negative_shift, negative_total, s, negative, negative_rho, EXPONENTIAL
                 )
-                negative_total += poison
+            positive_total += poison
+            negative_total += poison
     shift, total = fold_cells(positive_shift, positive_total, EXPONENTIAL)
     cell = cells + (a * 2 * slices + part) * 2
     tl.store(cell, shift)
@@ -155,7 +155,7 @@ def product_similarity_gradient(
                 PAIRS,
                 EXPONENTIAL,
             )
-            gradient += ds * (first if OF_FIRST else second)
+            gradient += tl.where(used, ds * (first if OF_FIRST else second), 0)
         column = outer + tl.arange(0, OUTER)
         inside = column < outer_end
         target = d_similarity + a * n + column
@@ -208,6 +208,8 @@ def product_norm_gradient(
                         negative_upstream, PAIRS, EXPONENTIAL,
                     )  # fmt: skip
                     moment += ds * s
+    # Pairs that nobody uses have the moment 0, and their norm may be anything.
+    first, second = tl.where(moment != 0, first, 0), tl.where(moment != 0, second, 0)
     tl.store(d_gram + (i - first_row) * n + j, -moment * first * second, mask=(i < rows_end) & (j < n))
     of_firsts = -0.5 * tl.sum(moment * first * first, 1)
     of_seconds = -0.5 * tl.sum(moment * second * second, 0)

@@ -48,6 +48,7 @@ def terms_of_row(
             k_ij = tl.load(gram + at, mask=used, other=0)
         first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
         s = tl.where(used, first * tl.load(self_similarity + a) + second * s_j, 0)
+        first, second = tl.where(used, first, 0), tl.where(used, second, 0)
         one = used.to(dtype)
         positive_weight, negative_weight = (one, tl.zeros_like(s)) if PAIRS == "anc-pos" else (weight, one - weight)
     return s, first, second, positive_weight, negative_weight
