@@ -1,10 +1,16 @@
-"""What all ops share: their namespace, and their autograd in eager mode."""
+"""What all ops share: their namespace, which way a call takes, and their autograd outside of torch's dispatcher."""
 
+from __future__ import annotations
+
+import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+from ..backend import requested, use_backend
+from .tracing import is_plain, is_transformed
 
 LIBRARY = torch.library.Library("metrix_ext", "DEF")
 
@@ -22,10 +28,17 @@ def implement(
         LIBRARY.impl(name, function, device)
     op = getattr(torch.ops.metrix_ext, name)
 
-    def call(first: Any, *rest: Any) -> Any:
-        traced = type(first) is not Tensor or torch.compiler.is_compiling()
-        return op(first, *rest) if traced else function(first, *rest)
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return op(*args)
+        if is_plain(args):
+            return function(*args)
+        return under_torch_func(*args) if is_transformed() else op(*args)
 
+    def backward(*_: Any) -> NoReturn:
+        _refuse(name, "derivative")
+
+    under_torch_func = _transformable(name, call, lambda ctx, inputs, output: None, backward)
     return call
 
 
@@ -38,33 +51,75 @@ def register_autograd(
     """Gives an op its gradient, and returns the function to call it by.
 
     Eager calls go through an autograd.Function of our own: the one that torch.library makes reads the op's schema in
-    Python at every call, 30 us for pair_sums. A second derivative is refused.
+    Python at every call, 30 us for pair_sums; and under torch.func it fails, or passes by what forward mode asks for. A
+    second derivative is refused. Backward runs on the backend of its forward pass, whatever its thread has asked for.
 
     Args:
         run: what ``implement`` gave.
     """
-    torch.library.register_autograd(f"metrix_ext::{name}", backward, setup_context=setup_context, lib=LIBRARY)
-    op = getattr(torch.ops.metrix_ext, name)
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)  # no zeros for outputs that only backward reads
+        ctx.backend = requested()
+        setup_context(ctx, inputs, output)
 
     def forward(ctx: Any, *args: Any) -> Any:
         output = run(*args)
-        ctx.set_materialize_grads(False)  # no zeros for outputs that only backward reads
-        setup_context(ctx, args, output)
+        setup(ctx, args, output)
         return output
 
     def backward_once(ctx: Any, *grads: Any) -> Any:
-        if torch.is_grad_enabled():  # create_graph=True
-            raise RuntimeError(
-                f"metrix_ext::{name} has no second derivative (create_graph=True); use_backend('reference') has one"
-            )
+        if torch.is_grad_enabled() and not is_transformed() and not torch.compiler.is_compiling():
+            _refuse(name, "second derivative (create_graph=True)")
         if all(grad is None for grad in grads):
             return (None,) * len(ctx.needs_input_grad)
-        return backward(ctx, *grads)
+        with contextlib.nullcontext() if ctx.backend == requested() else use_backend(ctx.backend):
+            return backward(ctx, *grads)
 
-    members = {"forward": staticmethod(forward), "backward": staticmethod(backward_once)}
-    eager: Any = type(name, (torch.autograd.Function,), members)
+    torch.library.register_autograd(f"metrix_ext::{name}", backward_once, setup_context=setup, lib=LIBRARY)
+    op = getattr(torch.ops.metrix_ext, name)
+    members = {"forward": forward, "backward": backward_once, "jvp": _refusing_jvp(name)}
+    eager: Any = _function(name, members)
+    transformed = _transformable(name, run, setup, backward_once)
 
     def call(*args: Any) -> Any:
-        return op(*args) if torch.compiler.is_compiling() else eager.apply(*args)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # a graph of TorchScript holds ops, no Functions
+            return op(*args)
+        return transformed(*args) if is_transformed() else eager.apply(*args)
 
     return call
+
+
+def _transformable(
+    name: str, run: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any]
+) -> Callable[..., Any]:
+    """What transforms of torch.func see of an op. vmap calls it once for every element of its batch."""
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        of_element = [
+            function.apply(
+                *(a.select(dim, k) if isinstance(dim, int) else a for a, dim in zip(args, in_dims, strict=True))
+            )
+            for k in range(info.batch_size)
+        ]
+        if isinstance(of_element[0], Tensor):
+            return torch.stack(of_element), 0
+        stacked = tuple(torch.stack(outputs) for outputs in zip(*of_element, strict=True))
+        return stacked, (0,) * len(stacked)
+
+    members = {"forward": run, "setup_context": setup, "backward": backward, "jvp": _refusing_jvp(name), "vmap": vmap}
+    function: Any = _function(name, members)
+    return function.apply
+
+
+def _function(name: str, members: dict[str, Callable[..., Any]]) -> type:
+    methods = {member: staticmethod(function) for member, function in members.items()}
+    return type(name, (torch.autograd.Function,), methods)
+
+
+def _refusing_jvp(name: str) -> Callable[..., NoReturn]:
+    return lambda *_: _refuse(name, "derivative in forward mode")
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise RuntimeError(f"metrix_ext::{name} has no {what}; use_backend('reference') has one")
