@@ -26,9 +26,16 @@ def find_nvcc() -> str | None:
 
 
 def nvcc_version(nvcc: str) -> tuple[int, ...]:
-    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"release (\d+)\.(\d+)", text)
-    return tuple(map(int, found.groups())) if found else (0, 0)
+    """Ends the build where nvcc does not say which it is: it would not compile either."""
+    try:
+        asked = subprocess.run([nvcc, "--version"], capture_output=True, text=True, errors="replace", timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"metrix_ext: {nvcc} --version does not run ({error}); METRIX_CUDA=0 builds without CUDA")
+    found = re.search(r"release (\d+)\.(\d+)", asked.stdout)
+    if asked.returncode or not found:
+        line = f"{nvcc} --version ends with status {asked.returncode} and {'a' if found else 'no'} version"
+        sys.exit(f"metrix_ext: {line}; METRIX_CUDA=0 builds without CUDA")
+    return tuple(map(int, found.groups()))
 
 
 def cuda_architectures(nvcc: str) -> str:

@@ -66,7 +66,7 @@ def why_not(name: str) -> str | None:
     if name == "reference":
         return None
     if name == "triton":
-        return None if _triton_is_installed else "Triton is not installed"
+        return _why_not_triton()
     if failure := native.failure():
         return failure
     if name == "cuda":
@@ -74,6 +74,14 @@ def why_not(name: str) -> str | None:
             return "metrix_ext was built without its CUDA kernels (METRIX_CUDA=1 asks for them)"
         if not torch.cuda.is_available():
             return "PyTorch finds no CUDA device"
+    return None
+
+
+def _why_not_triton() -> str | None:
+    if not _triton_is_installed:
+        return "Triton is not installed"
+    if not (_triton_is_interpreted or torch.cuda.is_available()):
+        return "PyTorch finds no CUDA device, and CPU tensors need Triton's interpreter (TRITON_INTERPRET=1)"
     return None
 
 
