@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metrix_ext import native
-from tests.support import op_checks
+from tests.support import op_checks, op_registration
 from tests.support.op_checks import BOTH, Arguments, Op
 from tests.support.ops import OPS
 
@@ -52,12 +52,12 @@ def test_numerical_gradients(op: Op, make: Make) -> None:
 
 @over("small")
 def test_registration(op: Op, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    op_checks.check_registration(op, make(), monkeypatch)
+    op_registration.check_registration(op, make(), monkeypatch)
 
 
 @over("small")
 def test_compiles_into_one_graph(op: Op, make: Make) -> None:
-    op_checks.check_compiled(op, make())
+    op_registration.check_compiled(op, make())
 
 
 @pytest.mark.parametrize("dtype", BOTH, ids=str)
