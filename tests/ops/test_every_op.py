@@ -51,8 +51,8 @@ def test_numerical_gradients(op: Op, make: Make) -> None:
 
 
 @over("small")
-def test_registration(op: Op, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    op_registration.check_registration(op, make(), monkeypatch)
+def test_registration(op: Op, make: Make) -> None:
+    op_registration.check_registration(op, make())
 
 
 @over("small")
