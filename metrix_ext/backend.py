@@ -94,6 +94,8 @@ def choose(device: torch.device) -> str:
     asked = requested()
     if asked == "reference":
         return "reference"
+    if device.type == "meta":
+        return "cpu"  # no data, no kernel: the ops' fakes, which are the same for all backends
     if asked == "auto":
         for name in _PREFERRED.get(device.type, ()):
             if why_not(name) is None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .ops.autocast import autocast_dtype
 from .ops.unit_rows import unit_norm
 from .terms.checks import check_choice, check_whole
 
@@ -54,7 +55,7 @@ class PoolingHead(nn.Module):
     def _check_type(self, features: Tensor) -> None:
         """The linear layer takes its own type, unless autocast brings both to another."""
         weight = next(self.linear.parameters(), features)
-        if features.dtype != weight.dtype and not torch.is_autocast_enabled(features.device.type):
+        if features.dtype != weight.dtype and autocast_dtype(features.device) is None:
             raise TypeError(f"features: got {features.dtype}, expected {weight.dtype} as the linear layer")
 
     def max_pool(self, features: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..ops.autocast import without_autocast
 from ..ops.gram import gram
 from ..terms.formula import AnchorSums
 from ..terms.pair_sets import count_terms
@@ -20,7 +21,7 @@ def inner_products(x: Tensor, y: Tensor) -> Tensor:
     """
     if x is y:
         return gram(x)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return x @ y.T
 
 

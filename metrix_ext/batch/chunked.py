@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..backend import requested, use_backend
 from ..terms.relations import Relations
 from .batch import Batch, inner_products
+from .recompute import recomputed
 
 Sums = tuple[Tensor, ...]  # whatever there is of every anchor
 
@@ -118,7 +118,7 @@ def _sums_of_chunks(
             return sums_of_rows(inner_products(anchors, batch.examples), relations, rows)
 
     chunks = [
-        checkpoint(sums_of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False)
+        recomputed(sums_of_chunk, *chunk, preserve_rng_state=False)
         for chunk in zip(anchors, relations, slices, strict=True)
     ]
     return tuple(torch.cat(of_chunks) for of_chunks in zip(*chunks, strict=True))

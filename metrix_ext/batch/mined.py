@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ops.tracing import values_are_known
+
 
 def mask_of_pairs(
     indices_tuple: Any, row_order: Tensor, column_order: Tensor, labels: Tensor, column_labels: Tensor, own: bool
@@ -33,10 +35,10 @@ def mask_of_pairs(
             raise ValueError(
                 f"indices_tuple: got {len(others)} indices with {len(anchors)} anchors, expected one for each anchor"
             )
-    if row_order.device.type == "cpu" and not torch.compiler.is_compiling():
+    if all(values_are_known(t) for t in (labels, column_labels, *indices)):
         _check_values(a1, p, labels, column_labels, own, positive=True)
         _check_values(a2, n, labels, column_labels, own, positive=False)
-    mask = torch.zeros((len(row_order), len(column_order)), dtype=torch.int8, device=row_order.device)
+    mask = row_order.new_zeros((len(row_order), len(column_order)), dtype=torch.int8)
     row, column = row_order.argsort(), column_order.argsort()
     mask[row[a1], column[p]] = 1
     mask[row[a2], column[n]] = -1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch.checks import FLOATS
+from ..ops.tracing import values_are_known
 from ..terms.checks import check_choice, check_number, check_share, check_whole
 from ..terms.pair_sets import PAIR_SETS
 
@@ -75,7 +76,7 @@ def check_lam_values(lam: Tensor) -> None:
     if lam.layout != torch.strided or lam.is_complex() or lam.dtype == torch.bool:
         kind = "complex" if lam.is_complex() else f"{lam.dtype} {lam.layout}"
         raise TypeError(f"lam: got a tensor that is {kind}, expected numbers from 0 to 1")
-    if lam.device.type == "cpu" and not torch.compiler.is_compiling():
+    if values_are_known(lam):
         values = lam.detach()
         wrong = ~((values >= 0) & (values <= 1))
         if wrong.any():

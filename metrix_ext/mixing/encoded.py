@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..batch.batch import Batch
+from ..batch.recompute import recomputed
 from ..ops.anchor_sums import anchor_sums
 from ..reference import log_sum
 from ..terms.formula import Rho
@@ -53,10 +53,9 @@ def mix_encoded(
 
     sums, nonzero = [], []
     for listed in used_pairs(batch.relations, pairs, lam.one_mix_per_pair, n, max(1, n)):
-        chunk_sums, chunk_nonzero = checkpoint(
+        chunk_sums, chunk_nonzero = recomputed(
             sums_of_chunk,
             listed.mixes(lam.at(listed.first, listed.second)),
-            use_reentrant=False,
             context_fn=lambda: _recompute_contexts(encode),
         )
         sums.append(chunk_sums)

@@ -7,14 +7,16 @@ from torch import Tensor
 
 from ..batch.batch import Batch
 from ..heads import PoolingHead
+from ..ops.autocast import autocast_dtype
 from ..ops.feature_chunks import FeatureSumsArguments
 from ..ops.feature_sums import feature_sums
 from ..ops.maps import compute_dtype
+from ..ops.tracing import may_need_gradient
 from ..terms.formula import Rho, flat
 from .lambdas import Lambda
 
 # Bytes of pooled mixes, their gradients and projections that are alive at a time. A GPU needs more of them to be busy.
-WORKSPACE = {"cpu": 128 * 2**20, "cuda": 256 * 2**20}
+WORKSPACE = {"cpu": 128 * 2**20, "cuda": 256 * 2**20, "meta": 128 * 2**20}
 
 
 def mix_features(
@@ -40,8 +42,7 @@ def mix_features(
     head.check(features)
     relations, weight, bias, anchors = batch.relations, head.linear.weight, head.linear.bias, batch.anchors
     dtype = torch.promote_types(features.dtype, weight.dtype)
-    if torch.is_autocast_enabled(features.device.type):
-        dtype = torch.get_autocast_dtype(features.device.type)
+    dtype = autocast_dtype(features.device) or dtype
     if anchors.dtype == torch.float64:
         dtype = torch.float64
     features, weight = features.to(dtype), weight.to(dtype)
@@ -49,8 +50,7 @@ def mix_features(
         # Channels side by side are what a warp loads at once. Once, not chunk by chunk.
         features = features.contiguous(memory_format=torch.channels_last)
     exact = compute_dtype(features)
-    others_wanted = anchors.requires_grad or (bias is not None and bias.requires_grad)
-    wanted = features.requires_grad, weight.requires_grad, others_wanted
+    others_wanted = may_need_gradient(anchors) or (bias is not None and may_need_gradient(bias))
     exponential, numbers = flat(rho)
     arguments = FeatureSumsArguments(
         features=features,
@@ -68,7 +68,7 @@ def mix_features(
         exponential=exponential,
         rho=numbers,
         workspace=WORKSPACE[features.device.type] if workspace is None else workspace,
-        wanted=[is_wanted and torch.is_grad_enabled() for is_wanted in wanted],
+        wanted=[may_need_gradient(features), may_need_gradient(weight), others_wanted],
     )
     sums, nonzero = feature_sums(arguments)
     return sums.to(anchors.dtype), nonzero

@@ -63,15 +63,14 @@ def anchor_sums(
 # ---- schema ---------------------------------------------------------------------------------------------------
 
 LIBRARY.define(f"anchor_sums({SIGNATURE.schema}) -> (Tensor, Tensor)")
-LIBRARY.define(
-    f"anchor_sums_backward(Tensor grad_sums, Tensor sums, {SIGNATURE.schema}, Tensor(a!) grad_anchors) -> Tensor"
-)
+LIBRARY.define(f"anchor_sums_backward(Tensor grad_sums, Tensor sums, {SIGNATURE.schema}) -> (Tensor, Tensor)")
 
 
 # ---- implementation -------------------------------------------------------------------------------------------
 
 
-def _forward(*given: Any) -> tuple[Tensor, Tensor]:
+def forward(*given: Any) -> tuple[Tensor, Tensor]:
+    """What anchor_sums gives. No gradient is recorded."""
     a = AnchorSumsArguments(*given)
     if backend.choose(a.mixed.device) == "triton":
         from .triton import anchor_sums as kernels
@@ -86,10 +85,14 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor]:
     return sums, nonzero
 
 
-def _gradients(grad_sums: Tensor, sums: Tensor, *given_and_grad_anchors: Any) -> Tensor:
-    """Adds to grad_anchors, returns the gradient of mixed."""
-    *given, grad_anchors = given_and_grad_anchors
+def _gradients(grad_sums: Tensor, sums: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
     a = AnchorSumsArguments(*given)
+    grad_anchors = torch.zeros_like(a.anchors, memory_format=torch.contiguous_format)
+    return add_gradients(grad_sums, sums, a, grad_anchors), grad_anchors
+
+
+def add_gradients(grad_sums: Tensor, sums: Tensor, a: AnchorSumsArguments, grad_anchors: Tensor) -> Tensor:
+    """Adds to grad_anchors, returns the gradient of mixed. The sums may be those of a longer list."""
     if backend.choose(a.mixed.device) == "triton":
         from .triton import anchor_sums as kernels
 
@@ -138,8 +141,10 @@ def _forward_fake(mixed: Tensor, anchors: Tensor, *_others: Any) -> tuple[Tensor
 
 
 @torch.library.register_fake("metrix_ext::anchor_sums_backward", lib=LIBRARY)
-def _backward_fake(grad_sums: Tensor, sums: Tensor, mixed: Tensor, *_others: Any) -> Tensor:
-    return torch.empty_like(mixed, memory_format=torch.contiguous_format)
+def _backward_fake(
+    grad_sums: Tensor, sums: Tensor, mixed: Tensor, anchors: Tensor, *_others: Any
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (mixed, anchors))
 
 
 # ---- backward -------------------------------------------------------------------------------------------------
@@ -152,13 +157,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, grad_sums: Tensor, _grad_nonzero: Tensor) -> tuple[Tensor | None, ...]:
     (sums,), a = SIGNATURE.saved(ctx)
-    grad_anchors = torch.zeros_like(a.anchors, memory_format=torch.contiguous_format)
-    grad_mixed = run_anchor_sums_backward(grad_sums, sums, *a, grad_anchors)
+    grad_mixed, grad_anchors = _run_backward(grad_sums, sums, *a)
     return SIGNATURE.gradients(mixed=grad_mixed, anchors=grad_anchors)
 
 
 # ---- registration ---------------------------------------------------------------------------------------------
 
-run_anchor_sums = implement("anchor_sums", _forward)
-run_anchor_sums_backward = implement("anchor_sums_backward", _gradients)
-_differentiable = register_autograd("anchor_sums", run_anchor_sums, _setup_context, _backward)
+_run = implement("anchor_sums", forward)
+_run_backward = implement("anchor_sums_backward", _gradients)
+_differentiable = register_autograd("anchor_sums", _run, _setup_context, _backward)

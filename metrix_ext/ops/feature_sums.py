@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .anchor_sums import run_anchor_sums, run_anchor_sums_backward
+from .anchor_sums import add_gradients as add_gradients_of_sums
+from .anchor_sums import forward as sums_of_anchors
 from .feature_chunks import FeatureSumsArguments, Kept
 from .library import LIBRARY, implement, register_autograd
 from .maps import evenly_spaced
-from .mix_pool import run_mix_pool_backward
+from .mix_pool import add_gradients as add_gradients_of_pool
 from .signature import Signature
 
 SIGNATURE = Signature(FeatureSumsArguments)
@@ -56,7 +57,7 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         for at, mixes in problem.chunks():
             to_projected, to_pooled, to_argmax = kept.of_chunk(at)
             projected = problem.project(problem.pool(mixes, averages, to_pooled, to_argmax), to_projected)
-            sums_of_chunk, nonzero_of_chunk = run_anchor_sums(*problem.anchor_sums(projected, mixes))
+            sums_of_chunk, nonzero_of_chunk = sums_of_anchors(*problem.anchor_sums(projected, mixes))
             sums = torch.logaddexp(sums, sums_of_chunk) if problem.exponential else sums + sums_of_chunk
             nonzero += nonzero_of_chunk
     return sums, nonzero, *kept
@@ -79,14 +80,16 @@ def _gradients(
         for at, mixes in problem.chunks():
             z, pooled_of_chunk, argmax_of_chunk = problem.again(mixes, averages, *kept.of_chunk(at))
             listed = problem.anchor_sums(z, mixes)
-            grad_projected = run_anchor_sums_backward(grad_sums, sums, *listed, grad_anchors)
+            grad_projected = add_gradients_of_sums(grad_sums, sums, listed, grad_anchors)
             grad_bias += grad_projected.sum(0, dtype=exact)
             if weight_wanted:
+                assert pooled_of_chunk is not None
                 grad_weight += grad_projected.T @ pooled_of_chunk
             if features_wanted:
                 grad_pooled = torch.mm(grad_projected, weight, out=None if len(kept.pooled) else pooled_of_chunk)
+                assert argmax_of_chunk is not None
                 into = grad_features, grad_averages
-                run_mix_pool_backward(grad_pooled, argmax_of_chunk, problem.order, *mixes.tensors, *into)
+                add_gradients_of_pool(grad_pooled, argmax_of_chunk, problem.order, mixes, *into)
         if grad_averages is not None:
             height, width = features.shape[2:]
             grad_features.add_(grad_averages[:, :, None, None], alpha=1 / (height * width))

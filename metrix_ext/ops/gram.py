@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import backend, native
+from .autocast import without_autocast
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
@@ -30,7 +31,7 @@ LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
 
 def _products(x: Tensor) -> Tensor:
     if backend.choose(x.device) != "cpu":
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return x @ x.T
     x = x.contiguous()
     rows, columns = x.shape
@@ -41,7 +42,7 @@ def _products(x: Tensor) -> Tensor:
 
 def _gradient(grad: Tensor, x: Tensor) -> Tensor:
     if backend.choose(x.device) != "cpu":
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return (grad + grad.T) @ x
     grad, x = grad.contiguous(), x.contiguous()
     rows, columns = x.shape

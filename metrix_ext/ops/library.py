@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -27,6 +28,7 @@ def implement(
     for device in devices:
         LIBRARY.impl(name, function, device)
     op = getattr(torch.ops.metrix_ext, name)
+    torch.library.register_vmap(f"metrix_ext::{name}", _one_by_one(op), lib=LIBRARY)
 
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -79,7 +81,7 @@ def register_autograd(
     torch.library.register_autograd(f"metrix_ext::{name}", backward_once, setup_context=setup, lib=LIBRARY)
     op = getattr(torch.ops.metrix_ext, name)
     members = {"forward": forward, "backward": backward_once, "jvp": _refusing_jvp(name)}
-    eager: Any = _function(name, members)
+    eager = _function(name, members)
     transformed = _transformable(name, run, setup, backward_once)
 
     def call(*args: Any) -> Any:
@@ -93,26 +95,33 @@ def register_autograd(
 def _transformable(
     name: str, run: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """What transforms of torch.func see of an op. vmap calls it once for every element of its batch."""
+    """What transforms of torch.func see of an op."""
 
-    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        of_element = [
-            function.apply(
-                *(a.select(dim, k) if isinstance(dim, int) else a for a, dim in zip(args, in_dims, strict=True))
-            )
-            for k in range(info.batch_size)
-        ]
-        if isinstance(of_element[0], Tensor):
-            return torch.stack(of_element), 0
-        stacked = tuple(torch.stack(outputs) for outputs in zip(*of_element, strict=True))
+    def apply(*args: Any) -> Any:
+        return seen.apply(*args)
+
+    members = {"forward": run, "setup_context": setup, "backward": backward, "jvp": _refusing_jvp(name)}
+    seen = _function(name, members | {"vmap": _one_by_one(apply)})
+    return apply
+
+
+def _one_by_one(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule of vmap for any op: a call for every element of the batch."""
+
+    def element(k: int, arg: Any, dim: Any) -> Any:
+        return arg.select(dim, k) if isinstance(dim, int) else arg
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        outputs = [call(*map(partial(element, k), args, in_dims)) for k in range(info.batch_size)]
+        if isinstance(outputs[0], Tensor):
+            return torch.stack(outputs), 0
+        stacked = tuple(map(torch.stack, zip(*outputs, strict=True)))
         return stacked, (0,) * len(stacked)
 
-    members = {"forward": run, "setup_context": setup, "backward": backward, "jvp": _refusing_jvp(name), "vmap": vmap}
-    function: Any = _function(name, members)
-    return function.apply
+    return rule
 
 
-def _function(name: str, members: dict[str, Callable[..., Any]]) -> type:
+def _function(name: str, members: dict[str, Callable[..., Any]]) -> Any:
     methods = {member: staticmethod(function) for member, function in members.items()}
     return type(name, (torch.autograd.Function,), methods)
 

@@ -20,6 +20,7 @@ from .launch import where
 from .library import LIBRARY, implement, register_autograd
 from .maps import compute_dtype, evenly_spaced, strides
 from .signature import Signature, schema
+from .tracing import may_need_gradient
 
 
 def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None = None) -> Tensor:
@@ -41,7 +42,7 @@ def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | N
     check_mix_pool(features, order, mixes, averages)
     if backend.choose(features.device) == "reference":
         return reference.mix_pool(features, order, mixes, averages)
-    pooled, _argmax = _differentiable(features, order, *mixes.tensors, averages, features.requires_grad)
+    pooled, _argmax = _differentiable(features, order, *mixes.tensors, averages, may_need_gradient(features))
     return pooled
 
 
@@ -69,8 +70,8 @@ class MixPoolArguments(NamedTuple):
 SIGNATURE = Signature(MixPoolArguments)
 LIBRARY.define(f"mix_pool({SIGNATURE.schema}) -> (Tensor, Tensor)")
 LIBRARY.define(
-    f"mix_pool_backward(Tensor grad_pooled, Tensor argmax, Tensor order, {schema(Mixes)}, "
-    "Tensor(a!) grad_features, Tensor(b!)? grad_averages) -> ()"
+    f"mix_pool_backward(Tensor grad_pooled, Tensor argmax, Tensor features, Tensor order, {schema(Mixes)}, "
+    "bool with_averages) -> (Tensor, Tensor)"
 )
 
 
@@ -117,10 +118,31 @@ def launch_forward(
     )
 
 
-def _backward_into(grad_pooled: Tensor, argmax: Tensor, order: Tensor, *mixes_and_gradients: Any) -> None:
-    """Adds to grad_features and grad_averages, which are in the type of lambda."""
-    *listed, grad_features, grad_averages = mixes_and_gradients
+def _gradients(
+    grad_pooled: Tensor, argmax: Tensor, features: Tensor, order: Tensor, *mixes_and_with_averages: Any
+) -> tuple[Tensor, Tensor]:
+    """Of features and averages; that of the averages is empty if there are none."""
+    *listed, with_averages = mixes_and_with_averages
     mixes = Mixes(*listed)
+    grad_features, grad_averages = _zero_gradients(features, mixes.lam, with_averages)
+    add_gradients(grad_pooled, argmax, order, mixes, grad_features, grad_averages if with_averages else None)
+    return grad_features.to(features.dtype), grad_averages
+
+
+def _zero_gradients(features: Tensor, lam: Tensor, with_averages: bool) -> tuple[Tensor, Tensor]:
+    of_features = torch.zeros_like(evenly_spaced(features), dtype=lam.dtype)
+    return of_features, lam.new_zeros(features.shape[:2] if with_averages else 0)
+
+
+def add_gradients(
+    grad_pooled: Tensor,
+    argmax: Tensor,
+    order: Tensor,
+    mixes: Mixes,
+    grad_features: Tensor,
+    grad_averages: Tensor | None,
+) -> None:
+    """Adds to grad_features and grad_averages, which are in the type of lambda."""
     if backend.choose(grad_pooled.device) == "triton":
         from .triton import mix_pool as kernels
 
@@ -183,8 +205,12 @@ def _forward_fake(*given: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("metrix_ext::mix_pool_backward", lib=LIBRARY)
-def _backward_fake(*_given: Any) -> None:
-    return None
+def _backward_fake(
+    grad_pooled: Tensor, argmax: Tensor, features: Tensor, order: Tensor, *mixes_and_with_averages: Any
+) -> tuple[Tensor, Tensor]:
+    *listed, with_averages = mixes_and_with_averages
+    grad_features, grad_averages = _zero_gradients(features, Mixes(*listed).lam, with_averages)
+    return grad_features.to(features.dtype), grad_averages
 
 
 # ---- backward -------------------------------------------------------------------------------------------------
@@ -194,19 +220,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     a = MixPoolArguments(*inputs)
     _pooled, argmax = output
     ctx.save_for_backward(argmax, a.features, a.order, *a.mixes.tensors)
-    ctx.averages_shape = None if a.averages is None else a.averages.shape
+    ctx.with_averages = a.averages is not None
 
 
 def _backward(ctx: Any, grad_pooled: Tensor, _grad_argmax: Tensor) -> tuple[Tensor | None, ...]:
-    argmax, features, order, *listed = ctx.saved_tensors
-    lam = Mixes(*listed).lam
-    grad_features = torch.zeros_like(evenly_spaced(features), dtype=lam.dtype)
-    grad_averages = None if ctx.averages_shape is None else lam.new_zeros(ctx.averages_shape)
-    run_mix_pool_backward(grad_pooled, argmax, order, *listed, grad_features, grad_averages)
-    return SIGNATURE.gradients(features=grad_features.to(features.dtype), averages=grad_averages)
+    grad_features, grad_averages = _run_backward(grad_pooled, *ctx.saved_tensors, ctx.with_averages)
+    return SIGNATURE.gradients(features=grad_features, averages=grad_averages if ctx.with_averages else None)
 
 
 # ---- registration ---------------------------------------------------------------------------------------------
 
-run_mix_pool_backward = implement("mix_pool_backward", _backward_into)
+_run_backward = implement("mix_pool_backward", _gradients)
 _differentiable = register_autograd("mix_pool", implement("mix_pool", _forward), _setup_context, _backward)

@@ -1,4 +1,4 @@
-"""Who else has a say in a call: transforms, modes, tracers, subclasses. What torch keeps to itself is read here alone."""
+"""Who else has a say in a call: transforms, modes, tracers, subclasses. The one place that asks torch's internals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, _C
+from torch import _C, Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.autograd import forward_ad
 

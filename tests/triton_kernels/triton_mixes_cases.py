@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrix_ext.ops.anchor_sums import add_gradients as add_sums
+from metrix_ext.ops.arguments import AnchorSumsArguments
+from metrix_ext.ops.mix_pool import add_gradients as add_pooled
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.triton import anchor_sums as launches
 from metrix_ext.terms.mixes import Mixes
@@ -132,11 +135,11 @@ def test_argmax_and_chunks_added_in_place() -> None:
     weight = upstream(whole["pooled"]).to(DEVICE)
     for begin in range(0, len(mixes), 16):
         rows = slice(begin, begin + 16)
-        part = Mixes.of(mixes.first[rows], mixes.second[rows], mixes.lam[rows], 9).tensors
-        pooled, argmax = torch.ops.metrix_ext.mix_pool(features, order, *part, averages, True)
+        part = Mixes.of(mixes.first[rows], mixes.second[rows], mixes.lam[rows], 9)
+        pooled, argmax = torch.ops.metrix_ext.mix_pool(features, order, *part.tensors, averages, True)
         assert torch.equal(argmax.long(), expected[rows])
         torch.testing.assert_close(pooled.cpu(), whole["pooled"][rows])
-        torch.ops.metrix_ext.mix_pool_backward(weight[rows], argmax, order, *part, *given)
+        add_pooled(weight[rows], argmax, order, part, *given)
     for added, name in zip(given, ("features", "averages"), strict=True):
         torch.testing.assert_close(added.cpu() - 1, whole[f"gradient of {name}"])
 
@@ -297,7 +300,7 @@ def test_gradients_of_anchors_are_added_in_place_and_repeatable() -> None:
     for begin in (0.0, 0.0, 1.0):
         total = torch.full_like(anchors, begin)
         ones = torch.ones_like(sums)
-        found.append((torch.ops.metrix_ext.anchor_sums_backward(ones, sums, *args, total), total))
+        found.append((add_sums(ones, sums, AnchorSumsArguments(*args), total), total))
     assert all(map(torch.equal, *found[:2]))
     torch.testing.assert_close(found[2][1], found[0][1] + 1)
     assert torch.equal(torch.ops.metrix_ext.anchor_sums(*args)[0], sums)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...terms.pair_sets import PAIR_SETS
 from ..arguments import PairSumsArguments
+from ..tracing import values_are_known
 from .tensors import check_tensor
 
 
@@ -62,7 +62,7 @@ def _check_window(a: PairSumsArguments, rows: int, n: int) -> None:
         )
     if not 0 <= a.first_row <= n - rows:
         raise ValueError(f"first_row: got {a.first_row}, expected 0 to {n - rows} with {rows} of {n} rows")
-    if a.positives.device.type == "cpu" and not torch.compiler.is_compiling():
+    if values_are_known(a.positives):
         begin, end = a.positives.unbind(1)
         outside = (begin < end) & ((begin < a.first_row) | (end > a.first_row + rows))
         if outside.any():
