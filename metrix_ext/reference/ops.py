@@ -112,5 +112,4 @@ def _mixed_norm(lam: Tensor, q_i: Tensor, q_j: Tensor | None, k_ij: Tensor, used
     """nu of the mixes that an anchor uses, 1 elsewhere: the gradient of what is not used is not 0 times NaN."""
     assert q_j is not None
     square = lam**2 * q_i + (1 - lam) ** 2 * q_j + 2 * lam * (1 - lam) * k_ij
-    square = torch.where(used, square, 1.0)
-    return nan_if_not_finite(square.clamp_min(1e-24).sqrt())
+    return nan_if_not_finite(torch.where(used, square, 1.0)).clamp_min(1e-24).sqrt()

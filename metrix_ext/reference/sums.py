@@ -44,8 +44,9 @@ def both_sums(rho: tuple[Rho, Rho], s: Tensor, y: Tensor, used: Tensor) -> tuple
     """
     used = used.bool()
     y, s = y.to(s.dtype), s.masked_fill(~used, 0.0)
+    zero_or_nan = (0 * s.detach()).sum(-1, keepdim=True)
+    s = s + zero_or_nan
     positive = weighted_sum(rho[0], s, torch.where(used, y, 0.0))
     negative = weighted_sum(rho[1], s, torch.where(used, 1 - y, 0.0))
     sums, nonzero = zip(positive, negative, strict=True)
-    zero_or_nan = (0 * s.detach()).sum(-1, keepdim=True)
     return torch.stack(sums, -1) * (1 + zero_or_nan), torch.stack(nonzero, -1)

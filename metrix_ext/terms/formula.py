@@ -31,7 +31,7 @@ class Rho:
         t = self.exponent(s)
         if self.exponential:
             return t.exp()
-        return t.relu() if self.floor == 0.0 else t
+        return t * (t > 0) if self.floor == 0.0 else t  # relu would make 0 of a NaN from above
 
 
 def flat(rho: tuple[Rho, Rho]) -> tuple[bool, list[float]]:

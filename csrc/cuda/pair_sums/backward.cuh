@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
 
       int from = 0;
       do {
-        rows.load(args, firsts, from, block);
+        rows.template load<Pass::kBackward>(args, firsts, from, block);
         for (int k = int(threadIdx.x); k < kStagedRows * kGradientWarps * kAnchors; k += int(blockDim.x))
           (&row_gradients[0][0][0])[k] = T(0);
         __syncthreads();
@@ -170,7 +170,8 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
           bool is_idle = true;
           METRIX_UNROLL
           for (int c = 0; c < kColumns; ++c) {
-            columns[c].load(args, seconds, block, strip * width + c * blockDim.x + threadIdx.x);
+            columns[c].template load<Pass::kBackward>(args, seconds, block,
+                                                      strip * width + c * blockDim.x + threadIdx.x);
             is_idle = is_idle && columns[c].skip == kSkipAll;
             if (rows.count > 0) next[c] = load_pair(args, rows.matrix_row[0] + columns[c].example);
             METRIX_UNROLL

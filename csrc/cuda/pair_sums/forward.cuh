@@ -52,11 +52,11 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
     const Candidates<T> seconds(args, block.anchor[0], set.second_positive);
     Sum sum;
     for (int from = 0; from < firsts.size(); from += kStagedRows) {
-      rows.load(args, firsts, from, block);
+      rows.template load<Pass::kForward>(args, firsts, from, block);
       if (rows.count == 0) continue;
       for (int64_t strip = blockIdx.y; strip * blockDim.x < args.examples; strip += gridDim.y) {
         OwnColumn<T, kAnchors> column;
-        column.load(args, seconds, block, strip * blockDim.x + threadIdx.x);
+        column.template load<Pass::kForward>(args, seconds, block, strip * blockDim.x + threadIdx.x);
         if (column.skip == kSkipAll) continue;
         METRIX_UNROLL
         for (int a = 0; a < kAnchors; ++a)
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
       for (int side = 0; side < 2; ++side) {
         const PartialSum<T> of_warp = takes(Sum::kSides, side) ? sum.over_warp(side, a) : Sum::empty();
         if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp][a][side] = of_warp;
-        if (!(of_warp.sum - of_warp.sum == T(0))) block.is_not_finite[a] = 1;  // by lambda or a norm
+        if (of_warp.sum != of_warp.sum) block.is_not_finite[a] = 1;  // by lambda or a norm
       }
     }
     __syncthreads();

@@ -53,6 +53,7 @@ class Candidates {
     int count = size();
     if (mask_ != nullptr) {
       count = 0;
+#pragma unroll 1
       for (int column = 0; column < examples_; ++column) count += contains(column);
     }
     return count - int(self >= 0 && contains(self));
@@ -105,10 +106,15 @@ __device__ __forceinline__ PairData<T> load_pair(const PairSumsArgs<T>& args, in
   return {args.lambda[args.lambda_is_scalar ? 0 : at], args.renormalize ? args.gram[at] : T(0)};
 }
 
+// Forward what is not finite makes a term NaN, or is told by AnchorBlock. Backward it is some number: the sums of the
+// anchors that have such terms are NaN already, and the others, to whom these terms give 0, must not get 0 times NaN.
 enum class Pass { kForward, kBackward };
 
-// Forward a norm that is not finite makes the mix NaN, as in math.h. Backward it is some number: the sums of the
-// anchors that have the mix are NaN already, and the others, to whom it gives 0, must not get 0 times NaN.
+template <Pass pass, class T>
+__device__ __forceinline__ T similarity_of(T s) {
+  return pass == Pass::kForward || s - s == T(0) ? s : T(0);
+}
+
 template <Pass pass, class T>
 __device__ __forceinline__ T inverse_norm(T square) {
   if constexpr (pass == Pass::kBackward) return inverse_square_root(larger_number(square, T(1e-24)));
@@ -149,6 +155,7 @@ struct StagedRows {
   int count;
 
   // Those among the candidates [from, from + kStagedRows). All threads of the block call it.
+  template <Pass pass>
   __device__ __forceinline__ void load(const PairSumsArgs<T>& args, const Candidates<T>& candidates, int from,
                                        AnchorBlock<kAnchors>& block) {
     __syncthreads();
@@ -172,7 +179,7 @@ struct StagedRows {
       if (p >= count) continue;
       const bool used = !(skip[p] >> a & 1);
       const T s = used ? args.similarity[block.anchor[a] * args.examples + example[p]] : T(0);
-      similarity[p][a] = s;
+      similarity[p][a] = similarity_of<pass>(s);
       if (!(s - s == T(0))) block.is_not_finite[a] = 1;
     }
     __syncthreads();
@@ -188,6 +195,7 @@ struct OwnColumn {
   T sqnorm;
   T similarity[kAnchors];  // s(a, j)
 
+  template <Pass pass>
   __device__ __forceinline__ void load(const PairSumsArgs<T>& args, const Candidates<T>& candidates,
                                        const AnchorBlock<kAnchors>& block, int64_t at) {
     const bool is_candidate = at < args.examples && candidates.contains(int(at));
@@ -195,8 +203,10 @@ struct OwnColumn {
     skip = is_candidate ? block.skip(example) : kSkipAll;
     sqnorm = args.renormalize ? args.sqnorm[example * args.sqnorm_stride] : T(0);
     METRIX_UNROLL
-    for (int a = 0; a < kAnchors; ++a)
-      similarity[a] = skip >> a & 1 ? T(0) : args.similarity[block.anchor[a] * args.examples + example];
+    for (int a = 0; a < kAnchors; ++a) {
+      const T s = skip >> a & 1 ? T(0) : args.similarity[block.anchor[a] * args.examples + example];
+      similarity[a] = similarity_of<pass>(s);
+    }
   }
 };
 

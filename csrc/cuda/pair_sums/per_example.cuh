@@ -75,8 +75,7 @@ __global__ void __launch_bounds__(kExampleThreads)
     of_warps[threadIdx.x / kWarp][0] = sums[0];
     of_warps[threadIdx.x / kWarp][1] = sums[1];
   }
-  const T both = sums[0].sum + sums[1].sum;
-  is_not_finite |= !(both - both == T(0));  // by lambda or a norm
+  is_not_finite |= sums[0].sum != sums[0].sum || sums[1].sum != sums[1].sum;  // by lambda or a norm
   is_not_finite = __syncthreads_or(is_not_finite);
   if (threadIdx.x < 2) {
     PartialSum<T> sum = Positive::empty();
