@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "binding.h"
+#include "cpu/common/indices.h"
 #include "mix_list.h"
 #include "terms.h"
 
@@ -36,7 +37,11 @@ template <class T>
 void anchor_sums(const Where& where, const AnchorSumsArgs<T>& args, Out<T> sums, Out<T> nonzero) {
   const AnchorSumsOutput<T> output{sums, nonzero};
   run(
-      where, [&](int threads) { cpu::anchor_sums<T>(args, output, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_indices(args);
+        cpu::anchor_sums<T>(args, output, threads);
+      },
       [&](const auto& on) { cuda::anchor_sums<T>(args, output, on.workspace, on.device, on.stream); });
 }
 
@@ -45,7 +50,11 @@ void anchor_sums_backward(const Where& where, const AnchorSumsArgs<T>& args, In<
                           Out<void> grad_mixed, Out<T> grad_anchors) {
   const AnchorSumsGradient<T> gradient{sums, grad_sums, grad_mixed, grad_anchors};
   run(
-      where, [&](int threads) { cpu::anchor_sums_backward<T>(args, gradient, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_indices(args);
+        cpu::anchor_sums_backward<T>(args, gradient, threads);
+      },
       [&](const auto& on) { cuda::anchor_sums_backward<T>(args, gradient, on.workspace, on.device, on.stream); });
 }
 

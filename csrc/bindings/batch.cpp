@@ -4,6 +4,7 @@
 
 #include "binding.h"
 #include "class_order.h"
+#include "cpu/common/indices.h"
 #include "gram.h"
 #include "mean_loss.h"
 #include "unit_rows.h"
@@ -24,7 +25,11 @@ void unit_rows(const Where& where, int64_t rows, int64_t columns, In<int64_t> or
                Out<T> norm) {
   const UnitRowsArgs<T> args{rows, columns, order};
   run(
-      where, [&](int threads) { cpu::unit_rows<T>(args, x, unit, norm, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_permutation("order", order, rows);
+        cpu::unit_rows<T>(args, x, unit, norm, threads);
+      },
       [&](const auto& on) { cuda::unit_rows<T>(args, x, unit, norm, on.device, on.stream); });
 }
 
@@ -33,7 +38,11 @@ void unit_rows_backward(const Where& where, int64_t rows, int64_t columns, In<in
                         In<T> grad_unit, Out<T> grad_x) {
   const UnitRowsArgs<T> args{rows, columns, order};
   run(
-      where, [&](int threads) { cpu::unit_rows_backward<T>(args, unit, norm, grad_unit, grad_x, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_permutation("order", order, rows);
+        cpu::unit_rows_backward<T>(args, unit, norm, grad_unit, grad_x, threads);
+      },
       [&](const auto& on) { cuda::unit_rows_backward<T>(args, unit, norm, grad_unit, grad_x, on.device, on.stream); });
 }
 
@@ -41,13 +50,13 @@ void unit_rows_backward(const Where& where, int64_t rows, int64_t columns, In<in
 template <class T>
 void gram(const Where& where, int64_t rows, int64_t columns, In<T> x, Out<T> products) {
   if (where.on_cuda) throw std::invalid_argument("gram: there is no CUDA kernel");
-  cpu::gram<T>(rows, columns, x, products, where.threads);
+  cpu::gram<T>(rows, columns, x, products, cpu::threads_of_process(where.threads));
 }
 
 template <class T>
 void gram_backward(const Where& where, int64_t rows, int64_t columns, In<T> x, In<T> grad, Out<T> grad_x) {
   if (where.on_cuda) throw std::invalid_argument("gram_backward: there is no CUDA kernel");
-  cpu::gram_backward<T>(rows, columns, x, grad, grad_x, where.threads);
+  cpu::gram_backward<T>(rows, columns, x, grad, grad_x, cpu::threads_of_process(where.threads));
 }
 
 MeanLossArgs loss_args(int64_t anchors, const std::string& sigma, std::array<double, 2> scales, bool relu,

@@ -11,6 +11,8 @@
 #include <string>
 #include <type_traits>
 
+#include "cpu/common/parallel.h"
+
 namespace metrix::bindings {
 
 namespace py = pybind11;
@@ -93,7 +95,7 @@ void run(const Where& where, OnCpu on_cpu, OnCuda on_cuda) {
   if constexpr (kCuda) {
     if (where.on_cuda) return on_cuda(where);
   }
-  on_cpu(where.threads);
+  on_cpu(cpu::threads_of_process(where.threads));
 }
 
 // Other threads of Python run during a call.

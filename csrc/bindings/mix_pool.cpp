@@ -1,6 +1,9 @@
 #include "mix_pool.h"
 
+#include <limits>
+
 #include "binding.h"
+#include "cpu/common/indices.h"
 #include "mix_list.h"
 
 namespace metrix::bindings {
@@ -9,7 +12,15 @@ namespace {
 template <class T>
 MixPoolArgs<T> make_args(py::handle mixes, int64_t channels, int64_t positions, In<int64_t> order, int64_t image_stride,
                          int64_t channel_stride, int64_t position_stride) {
+  if (positions > std::numeric_limits<int16_t>::max())
+    cpu::refuse("features", std::to_string(positions) + " positions", "at most 32767, which argmax holds");
   return {make_mixes<T>(mixes), channels, positions, order, image_stride, channel_stride, position_stride};
+}
+
+template <class T>
+void check_indices(const MixPoolArgs<T>& args) {
+  cpu::check_permutation("order", args.order, args.mixes.examples);
+  cpu::check_indices(args.mixes);
 }
 
 template <class T>
@@ -18,7 +29,11 @@ void mix_pool(const Where& where, const MixPoolArgs<T>& args, int element, In<vo
   const MixPoolInput<T> input{Element(element), features, averages};
   const MixPoolOutput output{pooled, argmax};
   run(
-      where, [&](int threads) { cpu::mix_pool<T>(args, input, output, threads); },
+      where,
+      [&](int threads) {
+        check_indices(args);
+        cpu::mix_pool<T>(args, input, output, threads);
+      },
       [&](const auto& on) { cuda::mix_pool<T>(args, input, output, on.device, on.stream); });
 }
 
@@ -27,7 +42,11 @@ void mix_pool_backward(const Where& where, const MixPoolArgs<T>& args, int eleme
                        In<int16_t> argmax, Out<T> grad_features, Out<T> grad_averages) {
   const MixPoolGradient<T> gradient{Element(element), grad_pooled, argmax, grad_features, grad_averages};
   run(
-      where, [&](int threads) { cpu::mix_pool_backward<T>(args, gradient, threads); },
+      where,
+      [&](int threads) {
+        check_indices(args);
+        cpu::mix_pool_backward<T>(args, gradient, threads);
+      },
       [&](const auto& on) { cuda::mix_pool_backward<T>(args, gradient, on.device, on.stream); });
 }
 

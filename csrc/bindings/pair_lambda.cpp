@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "binding.h"
+#include "cpu/common/indices.h"
 
 namespace metrix::bindings {
 namespace {
+
+constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 
 // inverse_alpha, slope, offset and the coefficients, as metrix_ext/terms/beta.py makes them.
 using QuantileNumbers = std::array<double, 3 + BetaQuantile::kTerms>;
@@ -22,7 +26,12 @@ void pair_lambda(const Where& where, In<int64_t> seed, In<int64_t> rows, int64_t
                  int64_t column_count, const QuantileNumbers& quantile, Out<T> lambda) {
   const PairLambdaArgs args{seed, rows, columns, row_count, column_count, make_quantile(quantile)};
   run(
-      where, [&](int threads) { cpu::pair_lambda<T>(args, lambda, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_within("rows", rows, row_count, 0, kMost);
+        cpu::check_within("columns", columns, column_count, 0, kMost);
+        cpu::pair_lambda<T>(args, lambda, threads);
+      },
       [&](const auto& on) { cuda::pair_lambda<T>(args, lambda, on.device, on.stream); });
 }
 

@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "binding.h"
+#include "cpu/common/indices.h"
 #include "terms.h"
 
 namespace metrix::bindings {
@@ -52,14 +53,22 @@ PairSumsArgs<T> make_args(py::handle a) {
 template <class T>
 void forward(const Where& where, const PairSumsArgs<T>& args, const PairSumsOutput<T>& output) {
   run(
-      where, [&](int threads) { cpu::pair_sums<T>(args, output, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_indices(args);
+        cpu::pair_sums<T>(args, output, threads);
+      },
       [&](const auto& on) { cuda::pair_sums<T>(args, output, on.workspace, on.device, on.stream); });
 }
 
 template <class T>
 void backward(const Where& where, const PairSumsArgs<T>& args, const PairSumsGradient<T>& gradient) {
   run(
-      where, [&](int threads) { cpu::pair_sums_backward<T>(args, gradient, threads); },
+      where,
+      [&](int threads) {
+        cpu::check_indices(args);
+        cpu::pair_sums_backward<T>(args, gradient, threads);
+      },
       [&](const auto& on) { cuda::pair_sums_backward<T>(args, gradient, on.workspace, on.device, on.stream); });
 }
 

@@ -66,6 +66,8 @@ def fixed_lambda(batch: Batch, pairs: str, lam: float | Tensor) -> Lambda:
     n = len(order)
     rows = len(batch.anchors) if with_anchor(pairs) else n
     if isinstance(lam, Tensor):
+        if lam.is_meta and not anchors.is_meta:
+            raise ValueError(f"lam: is on {lam.device}, expected {anchors.device} as embeddings")
         values = lam.detach().to(anchors)
         values = values.reshape(1) if lam.numel() == 1 else values
         if lam.numel() != 1 and lam.shape != (rows, n):

@@ -13,6 +13,7 @@ from ..terms.mixes import Mixes
 from ..terms.relations import Relations
 from .arguments import AnchorSumsArguments
 from .checks.mixes import check_anchor_sums
+from .checks.tensors import check_contiguous
 from .launch import where_to_work
 from .library import LIBRARY, implement, register_autograd
 from .signature import Signature
@@ -93,6 +94,7 @@ def _gradients(grad_sums: Tensor, sums: Tensor, *given: Any) -> tuple[Tensor, Te
 
 def add_gradients(grad_sums: Tensor, sums: Tensor, a: AnchorSumsArguments, grad_anchors: Tensor) -> Tensor:
     """Adds to grad_anchors, returns the gradient of mixed. The sums may be those of a longer list."""
+    check_contiguous("grad_anchors", grad_anchors)
     if backend.choose(a.mixed.device) == "triton":
         from .triton import anchor_sums as kernels
 
@@ -119,11 +121,14 @@ def _on_cpu_single(mixed: Tensor) -> Tensor:
 
 
 def _inverse_norms(a: AnchorSumsArguments) -> Tensor | None:
-    """[p] 1 / max(|z|, 1e-12) of the mixes, NaN of an infinite norm; or None where they are taken as they are."""
+    """[p] 1 / max(|z|, 1e-12) of the mixes, NaN of an infinite norm; or None where they are taken as they are.
+
+    In double precision, where the squares of single numbers do not overflow.
+    """
     if not a.normalize:
         return None
-    norms = torch.linalg.vector_norm(a.mixed, dim=1, dtype=a.lam.dtype)
-    return norms.clamp_min(SMALLEST_NORM).reciprocal_().add_(norms, alpha=0)
+    norms = torch.linalg.vector_norm(a.mixed, dim=1, dtype=torch.float64)
+    return norms.clamp_min(SMALLEST_NORM).reciprocal_().add_(norms, alpha=0).to(a.lam.dtype)
 
 
 def _native(a: AnchorSumsArguments, inverse_norms: Tensor | None) -> Any:

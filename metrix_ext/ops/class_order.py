@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import backend, native
 from ..terms.relations import Relations
+from .checks.batch import check_class_order
 from .launch import where
 from .library import LIBRARY, implement
 
@@ -20,7 +21,11 @@ def class_order(labels: Tensor) -> tuple[Tensor, Relations]:
     Returns:
         [n] int64, where each example stood; equal labels keep their order. And the relations of the sorted examples as
         anchors of each other.
+
+    Raises:
+        TypeError, ValueError: labels are not as above.
     """
+    check_class_order(labels)
     if backend.choose(labels.device) not in ("cpu", "cuda"):
         sorted_labels, order = labels.sort(stable=True)
         place = torch.arange(len(labels), device=labels.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .anchor_sums import add_gradients as add_gradients_of_sums
 from .anchor_sums import forward as sums_of_anchors
+from .checks.feature_sums import check_feature_sums
 from .feature_chunks import FeatureSumsArguments, Kept
 from .library import LIBRARY, implement, register_autograd
 from .maps import evenly_spaced
@@ -29,7 +30,11 @@ def feature_sums(arguments: FeatureSumsArguments) -> tuple[Tensor, Tensor]:
     Returns:
         sums [m, 2], natural logarithms if rho is exponential; nonzero [m, 2], the number of terms that are not 0
         (linear rho; undefined otherwise). In the type of the anchors.
+
+    Raises:
+        TypeError, ValueError: an argument is not as FeatureSumsArguments says.
     """
+    check_feature_sums(arguments)
     sums, nonzero, *_kept = _differentiable(*arguments)
     return sums, nonzero.detach()
 

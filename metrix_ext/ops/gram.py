@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import backend, native
 from .autocast import without_autocast
+from .checks.tensors import check_matrix
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
@@ -21,7 +22,11 @@ def gram(x: Tensor) -> Tensor:
 
     Returns:
         [n, n], on the CPU symmetric to the bit.
+
+    Raises:
+        TypeError, ValueError: x is not as above.
     """
+    check_matrix("x", x)
     return _products(x) if backend.choose(x.device) == "reference" else _differentiable(x)
 
 

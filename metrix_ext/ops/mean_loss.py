@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import backend, native
 from ..terms.formula import Formula, mean
+from .checks.batch import check_mean_loss
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
@@ -22,7 +23,11 @@ def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, stren
 
     Returns:
         A scalar of the same type.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
     """
+    check_mean_loss(sums, mixed, strength)
     if backend.choose(sums.device) not in ("cpu", "cuda"):
         loss = mean(formula.per_anchor(sums))
         return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))

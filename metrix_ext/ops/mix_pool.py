@@ -16,6 +16,7 @@ from torch import Tensor
 from .. import backend, native, reference
 from ..terms.mixes import Mixes
 from .checks.mixes import check_mix_pool
+from .checks.tensors import check_contiguous
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
 from .maps import compute_dtype, evenly_spaced, strides
@@ -28,7 +29,7 @@ def mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | N
 
     Args:
         features: [n, c, h, w] float16, bfloat16, float32 or float64, contiguous or channels_last; h w < 2^15.
-        order: [n] int64, example e of the mixes is features[order[e]].
+        order: [n] int64, a permutation: example e of the mixes is features[order[e]].
         mixes: lambda in float64 for float64 features, in float32 otherwise. No gradient flows to it.
         averages: [n, c] in the type of lambda: the features averaged over positions, where those are to be added.
 
@@ -100,7 +101,7 @@ def fill(
         fill(features.float(), order, mixes, averages, exact, argmax)
         pooled.copy_(exact)
     else:
-        launch_forward(features, order.contiguous(), mixes, averages, pooled, argmax)
+        launch_forward(features, order.contiguous(), mixes.contiguous(), averages, pooled, argmax)
 
 
 def launch_forward(
@@ -143,6 +144,8 @@ def add_gradients(
     grad_averages: Tensor | None,
 ) -> None:
     """Adds to grad_features and grad_averages, which are in the type of lambda."""
+    if grad_averages is not None:
+        check_contiguous("grad_averages", grad_averages)
     if backend.choose(grad_pooled.device) == "triton":
         from .triton import mix_pool as kernels
 
@@ -151,7 +154,7 @@ def add_gradients(
     if grad_pooled.device.type == "cpu":
         grad_pooled = grad_pooled.to(mixes.lam.dtype)
     grad_pooled, argmax, order = grad_pooled.contiguous(), argmax.contiguous(), order.contiguous()
-    launch_backward(grad_pooled, argmax, order, mixes, grad_features, grad_averages)
+    launch_backward(grad_pooled, argmax, order, mixes.contiguous(), grad_features, grad_averages)
 
 
 def launch_backward(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import backend, native
+from .checks.batch import check_unit_rows
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
 
@@ -22,7 +23,11 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
 
     Returns:
         [n, d], what ``F.normalize(x)[order]`` is, for any finite numbers.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above.
     """
+    check_unit_rows(x, order)
     if backend.choose(x.device) not in ("cpu", "cuda"):
         return unit_norm(x).index_select(0, order)
     unit, _norm = _differentiable(x, order)

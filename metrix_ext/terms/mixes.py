@@ -72,8 +72,19 @@ class Mixes:
         """The arguments of the ops."""
         return self.first, self.second, self.lam, self.begin, self.uses
 
+    def contiguous(self) -> Mixes:
+        return Mixes(*(tensor.contiguous() for tensor in self.tensors))
 
-@functools.lru_cache(maxsize=8)
+
+# Lists of a batch up to this size are kept, since they take longer to make than to use; 8 of them take 32 MiB.
+KEPT_UP_TO = 512
+
+
+def is_kept(examples: int, device: torch.device) -> bool:
+    """Whether lists of a batch of this size are kept, which none may be that a tracing mode has made."""
+    return examples <= KEPT_UP_TO and type(torch.empty(0, device=device)) is Tensor
+
+
 def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """Every pair (i, j) of different examples, i < j unless ordered, tile by tile.
 
@@ -81,6 +92,16 @@ def all_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tenso
     and so on. In a tile come its quarters, row by row, and so on; in one of 4 x 4 the pairs, row by row. So of the
     whole tiles of 32 x 32 every 16^2 pairs in a row are whole ones, too, and every 4^2.
     """
+    return (_kept_pairs if is_kept(examples, device) else _pairs)(examples, ordered, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # what is kept may be needed by a backward pass later on
+        return _pairs(examples, ordered, device)
+
+
+def _pairs(examples: int, ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     index = torch.arange(examples, device=device)
     first, second = (t.reshape(-1) for t in torch.meshgrid(index, index, indexing="ij"))
     key = torch.zeros_like(first)

@@ -8,12 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .mixes import PairList, all_pairs
+from .mixes import PairList, all_pairs, is_kept
 from .pair_sets import unordered, with_anchor
 from .relations import Relations
-
-# The lists of a batch up to this size are kept, since they take more launches to make than to use.
-CACHED_UP_TO = 2048
 
 
 def used_pairs(
@@ -27,7 +24,7 @@ def used_pairs(
     ordered = not (one_mix_per_pair or unordered(pairs))
     few_left_out = relations.mask is None and pairs in ("pos-neg", "anc-neg", "neg-neg")
     if device.type != "cpu" and few_left_out:
-        make = _cached_lists if examples <= CACHED_UP_TO else _lists
+        make = _kept_lists if is_kept(examples, device) else _lists
         return make(examples, ordered, size, device)
     first, second = all_pairs(examples, ordered, device)
     chosen = _used(relations, pairs, one_mix_per_pair, examples)[first, second]
@@ -39,8 +36,9 @@ def _lists(examples: int, ordered: bool, size: int, device: torch.device) -> Ite
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_lists(examples: int, ordered: bool, size: int, device: torch.device) -> Iterable[PairList]:
-    return tuple(_lists(examples, ordered, size, device))
+def _kept_lists(examples: int, ordered: bool, size: int, device: torch.device) -> Iterable[PairList]:
+    with torch.inference_mode(False):
+        return tuple(_lists(examples, ordered, size, device))
 
 
 def _split(first: Tensor, second: Tensor, examples: int, size: int) -> Iterable[PairList]:

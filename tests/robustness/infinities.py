@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from metrix_ext.ops.anchor_sums import anchor_sums
 from metrix_ext.ops.pair_sums import pair_sums

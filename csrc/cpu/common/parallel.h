@@ -2,6 +2,8 @@
 // which order, is then the same on every machine, and so are the bits of the result.
 #pragma once
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <exception>
@@ -16,6 +18,19 @@ constexpr int64_t kSlabs = 64;
 // Starting threads takes some microseconds, in which one thread does this many steps of a loop; an op with costlier
 // or cheaper steps says how many of its own.
 constexpr int64_t kWorthAThread = 65536;
+
+// In a fork, whether the process that it comes from had threads here.
+inline bool lost_threads = false;
+
+// As many threads as are asked for; one in a fork of a process that had several. A fork does not have them, and
+// libgomp would wait for them for ever.
+inline int threads_of_process(int threads) {
+  if (threads > 1) {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { lost_threads = true; });
+    (void)registered;
+  }
+  return lost_threads ? 1 : threads;
+}
 
 // As many threads as are given if the work is worth them.
 inline int threads_for(int64_t work, int threads, int64_t worth = kWorthAThread) { return work < worth ? 1 : threads; }

@@ -9,55 +9,63 @@ from ...terms.mixes import Mixes
 from ...terms.pair_sets import check_pairs
 from ...terms.relations import Relations
 from ..maps import MOST_POSITIONS, compute_dtype
-from .tensors import check_floating, check_tensor
+from .tensors import check_floating, check_is_tensor, check_tensor
 
 Expected = dict[str, tuple[Tensor | None, tuple[int, ...], torch.dtype]]
 
 
 def check_mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None) -> None:
-    check_floating("features", features)
-    if features.dim() != 4:
-        raise ValueError(f"features: got {list(features.shape)}, expected [n, c, h, w]")
-    n, c, h, w = features.shape
-    if not 1 <= h * w <= MOST_POSITIONS:
-        raise ValueError(f"features: got {h} x {w} positions, expected 1 to {MOST_POSITIONS}")
+    check_maps(features)
+    n, c, _, _ = features.shape
     wanted = compute_dtype(features)
     expected: Expected = {
         "order": (order, (n,), torch.int64),
-        **_of_list(mixes, wanted),
-        "mixes.begin": (mixes.begin, (n + 1,), torch.int64),
+        **_of_list(mixes, n, wanted),
         "averages": (averages, (n, c), wanted),
     }
-    _check(expected, features.device, "features")
+    check_all(expected, features.device, "features")
 
 
 def check_anchor_sums(mixed: Tensor, anchors: Tensor, relations: Relations, pairs: str, mixes: Mixes) -> None:
     check_floating("mixed", mixed)
     check_pairs(pairs)
+    check_is_tensor("anchors", anchors)
     if anchors.dim() != 2:
         raise ValueError(f"anchors: got {list(anchors.shape)}, expected [m, d]")
     m, d = anchors.shape
     wanted = compute_dtype(mixed)
+    check_is_tensor("mixes.begin", mixes.begin)
     expected: Expected = {
         "mixed": (mixed, (len(mixes), d), mixed.dtype),
         "anchors": (anchors, (m, d), wanted),
         "relations.positives": (relations.positives, (m, 2), torch.int64),
         "relations.self_index": (relations.self_index, (m,), torch.int64),
         "relations.mask": (relations.mask, (m, mixes.examples), torch.int8),
-        **_of_list(mixes, wanted),
+        **_of_list(mixes, mixes.examples, wanted),
     }
-    _check(expected, mixed.device, "mixed")
+    check_all(expected, mixed.device, "mixed")
 
 
-def _of_list(mixes: Mixes, dtype: torch.dtype) -> Expected:
+def check_maps(features: Tensor) -> None:
+    check_floating("features", features)
+    if features.dim() != 4:
+        raise ValueError(f"features: got {list(features.shape)}, expected [n, c, h, w]")
+    h, w = features.shape[2:]
+    if not 1 <= h * w <= MOST_POSITIONS:
+        raise ValueError(f"features: got {h} x {w} positions, expected 1 to {MOST_POSITIONS}")
+
+
+def _of_list(mixes: Mixes, examples: int, dtype: torch.dtype) -> Expected:
     return {
         "mixes.first": (mixes.first, (len(mixes),), torch.int64),
         "mixes.second": (mixes.second, (len(mixes),), torch.int64),
         "mixes.lam": (mixes.lam, (len(mixes),), dtype),
+        "mixes.begin": (mixes.begin, (examples + 1,), torch.int64),
+        "mixes.uses": (mixes.uses, (2 * len(mixes),), torch.int64),
     }
 
 
-def _check(expected: Expected, device: torch.device, as_what: str) -> None:
+def check_all(expected: Expected, device: torch.device, as_what: str) -> None:
     for name, (tensor, shape, dtype) in expected.items():
         if tensor is not None:
             check_tensor(name, tensor, shape, dtype, device, as_what)

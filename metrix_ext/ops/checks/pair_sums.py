@@ -9,6 +9,9 @@ from ..arguments import PairSumsArguments
 from ..tracing import values_are_known
 from .tensors import check_tensor
 
+# What is no number to compute with.
+INDICES = {"relations.positives": torch.int64, "relations.self_index": torch.int64, "relations.mask": torch.int8}
+
 
 def check_pair_sums(a: PairSumsArguments) -> None:
     if a.similarity.dim() != 2:
@@ -24,8 +27,8 @@ def check_pair_sums(a: PairSumsArguments) -> None:
     for name, (tensor, shape, wanted) in _expected(a, matrix, with_anchor, is_window).items():
         if (tensor is not None) != wanted:
             raise ValueError(f"{name}: {'missing' if wanted else 'not used'} with pairs={a.pairs!r}")
-        if tensor is not None and (tensor.shape != shape or tensor.device != device):
-            check_tensor(name, tensor, shape, None, device, "similarity")
+        if tensor is not None:
+            check_tensor(name, tensor, shape, INDICES.get(name), device, "similarity")
     if is_window:
         _check_window(a, *matrix)
 
