@@ -34,7 +34,7 @@ def feature_sums(arguments: FeatureSumsArguments) -> tuple[Tensor, Tensor]:
     Raises:
         TypeError, ValueError: an argument is not as FeatureSumsArguments says.
     """
-    check_feature_sums(arguments)
+    check_feature_sums(*arguments)
     sums, nonzero, *_kept = _differentiable(*arguments)
     return sums, nonzero.detach()
 

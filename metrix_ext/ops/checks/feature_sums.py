@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from ...terms.pair_sets import check_pairs
-from ..feature_chunks import FeatureSumsArguments
 from ..maps import compute_dtype
 from .mixes import Expected, check_all, check_maps
 from .tensors import check_is_tensor
 
 
-def check_feature_sums(a: FeatureSumsArguments) -> None:
-    check_maps(a.features)
-    check_pairs(a.pairs)
-    for name in ("weight", "anchors", "lam"):
-        check_is_tensor(name, getattr(a, name))
-    if a.weight.dim() != 2 or a.anchors.dim() != 2:
-        got = f"{list(a.weight.shape)}, {list(a.anchors.shape)}"
+def check_feature_sums(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    anchors: Tensor,
+    order: Tensor,
+    positives: Tensor,
+    self_index: Tensor,
+    mask: Tensor | None,
+    lam: Tensor,
+    pairs: str,
+    *_others: Any,
+) -> None:
+    """Those of FeatureSumsArguments, in its order."""
+    check_maps(features)
+    check_pairs(pairs)
+    for name, tensor in (("weight", weight), ("anchors", anchors), ("lam", lam)):
+        check_is_tensor(name, tensor)
+    if weight.dim() != 2 or anchors.dim() != 2:
+        got = f"{list(weight.shape)}, {list(anchors.shape)}"
         raise ValueError(f"weight, anchors: got {got}, expected [d, c], [m, d]")
-    (n, c), d, m = a.features.shape[:2], a.weight.shape[0], a.anchors.shape[0]
-    dtype, exact = a.features.dtype, compute_dtype(a.features)
+    (n, c), d, m = features.shape[:2], weight.shape[0], anchors.shape[0]
+    dtype, exact = features.dtype, compute_dtype(features)
     expected: Expected = {
-        "weight": (a.weight, (d, c), dtype),
-        "bias": (a.bias, (d,), dtype),
-        "anchors": (a.anchors, (m, d), exact),
-        "order": (a.order, (n,), torch.int64),
-        "positives": (a.positives, (m, 2), torch.int64),
-        "self_index": (a.self_index, (m,), torch.int64),
-        "mask": (a.mask, (m, n), torch.int8),
-        "lam": (a.lam, (1,) if a.lam.numel() == 1 and a.lam.dim() == 1 else (n, n), exact),
+        "weight": (weight, (d, c), dtype),
+        "bias": (bias, (d,), dtype),
+        "anchors": (anchors, (m, d), exact),
+        "order": (order, (n,), torch.int64),
+        "positives": (positives, (m, 2), torch.int64),
+        "self_index": (self_index, (m,), torch.int64),
+        "mask": (mask, (m, n), torch.int8),
+        "lam": (lam, (1,) if lam.dim() == 1 else (n, n), exact),
     }
-    check_all(expected, a.features.device, "features")
+    check_all(expected, features.device, "features")
