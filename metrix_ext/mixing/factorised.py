@@ -37,6 +37,6 @@ def factorised_sums(
         factors, _ = pair_sums(scaled, relations, (factor, factor))
         columns.append(label.log() + side.shift + factors.sum(1))
     sums = torch.stack(columns, 1)
-    # No pair, or no weight: nothing flows back, whatever comes from above, and whatever is in the set that is not empty.
+    # No pair, or no weight: nothing flows back, whatever comes from above or is in the set that is not empty.
     empty = (sums == -math.inf) | (count_terms("pos-neg", relations, similarity.shape[1]) == 0)
     return sums.masked_fill(empty, -math.inf), torch.zeros_like(sums)
