@@ -23,6 +23,11 @@ _triton_is_interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 _FROM_ENVIRONMENT = os.environ.get("METRIX_BACKEND", "auto")
 _blocks: ContextVar[tuple[tuple[object, str], ...]] = ContextVar("metrix_ext.backend", default=())
 
+# A graph is compiled again when a ContextVar changes only from PyTorch 2.14 on. Before, it follows the open blocks of
+# all threads: the numbers are those of its own within rounding.
+_graphs_follow_context = torch.torch_version.TorchVersion(torch.__version__) >= "2.14"
+_names_in_all_threads: list[str] = []
+
 
 def _check_name(name: str, source: str) -> None:
     if not isinstance(name, str) or name not in NAMES:
@@ -49,14 +54,18 @@ def use_backend(name: str) -> Iterator[None]:
         raise RuntimeError(f"backend {name!r} cannot run: {reason}")
     block = (object(), name)
     _blocks.set((*_blocks.get(), block))
+    _names_in_all_threads.append(name)
     try:
         yield
     finally:  # blocks may be left in another order than they were entered in
         _blocks.set(tuple(other for other in _blocks.get() if other is not block))
+        _names_in_all_threads.remove(name)
 
 
 def requested() -> str:
     """What use_backend or METRIX_BACKEND asked for."""
+    if not _graphs_follow_context and torch.compiler.is_compiling():
+        return _names_in_all_threads[-1] if _names_in_all_threads else _FROM_ENVIRONMENT
     blocks = _blocks.get()
     return blocks[-1][1] if blocks else _FROM_ENVIRONMENT
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .ops.autocast import autocast_dtype
+from .ops.checks.tensors import FLOATING
 from .ops.unit_rows import unit_norm
 from .terms.checks import check_choice, check_whole
 
@@ -40,22 +41,36 @@ class PoolingHead(nn.Module):
         return self.pool == "avg"
 
     def check(self, features: Tensor) -> None:
-        """Raises TypeError or ValueError unless features is [n, in_channels, h, w] of floats, h and w at least 1."""
+        """Raises TypeError or ValueError unless features is [n, c, h, w] as the linear layer takes, and not 0 x 0."""
         if not isinstance(features, Tensor):
             raise TypeError(f"features: got {type(features).__name__}, expected a tensor [n, c, h, w]")
-        if features.layout != torch.strided or not features.is_floating_point():
+        if features.layout != torch.strided or features.dtype not in FLOATING:
             kind = f"a tensor that is {features.layout}".replace("torch.", "")
             got = kind if features.layout != torch.strided else features.dtype
-            raise TypeError(f"features: got {got}, expected floats")
+            raise TypeError(f"features: got {got}, expected float16, bfloat16, float32 or float64")
         channels = getattr(self.linear, "in_features", None)  # a module in the layer's place need not have them
         wrong = features.dim() == 4 and channels not in (None, features.shape[1])
         if features.dim() != 4 or wrong or 0 in features.shape[2:]:
             raise ValueError(f"features: got {list(features.shape)}, expected [n, {channels or 'c'}, h, w]")
 
-    def _check_type(self, features: Tensor) -> None:
-        """The linear layer takes its own type, unless autocast brings both to another."""
+        self._check_layer(features)
+
+    def _check_layer(self, features: Tensor) -> None:
+        """The layer is a whole one, on the device of the features and of their type, unless autocast gives another."""
         weight = next(self.linear.parameters(), features)
-        if features.dtype != weight.dtype and autocast_dtype(features.device) is None:
+        if type(self.linear) is nn.Linear:
+            (weight, bias), channels = (self.linear.weight, self.linear.bias), features.shape[1]
+            if weight is None or weight.layout != torch.strided or weight.dim() != 2 or weight.shape[1] != channels:
+                got = None if weight is None else f"{list(weight.shape)}, {weight.layout}"
+                raise ValueError(f"encode: has a linear layer with weight {got}, expected a dense [d, {channels}]")
+            wanted = [weight.shape[0]], weight.dtype, torch.strided
+            if bias is not None and (list(bias.shape), bias.dtype, bias.layout) != wanted:
+                got = f"{bias.dtype} {list(bias.shape)}, {bias.layout}"
+                raise ValueError(f"encode: has a linear layer with bias {got}, expected {wanted[1]} {wanted[0]}, dense")
+        if features.device != weight.device:
+            raise ValueError(f"features: is on {features.device}, expected {weight.device} as the linear layer")
+        exact = torch.promote_types(features.dtype, weight.dtype) if weight.is_floating_point() else None
+        if exact != weight.dtype and autocast_dtype(features.device) is None:
             raise TypeError(f"features: got {features.dtype}, expected {weight.dtype} as the linear layer")
 
     def max_pool(self, features: Tensor) -> Tensor:
@@ -69,7 +84,8 @@ class PoolingHead(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """[n, c, h, w] to the embedding before its l2 norm, [n, d]."""
         self.check(features)
-        self._check_type(features)
+        if autocast_dtype(features.device) is None:  # half types from a backbone under autocast
+            features = features.to(next(self.linear.parameters(), features).dtype)
         if self.pool == "avg":
             return self.linear(self.average_pool(features))
         if self.pool == "max":

@@ -13,6 +13,22 @@ class UserError(Stopped):
     status = 2
 
 
+def dead_worker(error: Exception) -> UserError | None:
+    """Of an error that says that a process of a loader has died, and of no other.
+
+    torch raises a RuntimeError in the main thread, wherever that is when the news arrives; in the middle of a batch the
+    connection may break first.
+    """
+    text = one_line(error)
+    if isinstance(error, ConnectionError | EOFError) and not text.startswith("Caught"):  # that is of a dataset
+        return UserError(
+            f"a DataLoader worker has died ({text or type(error).__name__}): fewer --workers need less memory"
+        )
+    if text.startswith("DataLoader worker (pid"):
+        return UserError(f"{text}: fewer --workers need less memory")
+    return None
+
+
 class Diverged(Stopped):
     """The loss is no longer a number."""
 

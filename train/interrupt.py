@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from .errors import Interrupted, UserError
+from .errors import Interrupted, dead_worker
 
 
 class Interrupt:
@@ -50,11 +50,9 @@ class Interrupt:
         try:
             self.check()
             return next(batches, None)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             self.check()  # a signal to all processes of the run has ended the loader's
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(f"{error}: fewer --workers need less memory") from None
+            raise (dead_worker(error) or error) from None
         finally:
             self._waiting = False
 

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from . import options
-from .errors import Stopped, UserError, one_line
+from .errors import Stopped, UserError, dead_worker, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
         require_packages()
         from .experiment import run  # needs the packages that have just been checked
 
-        run(args)
+        try:
+            run(args)
+        except RuntimeError as error:
+            raise (dead_worker(error) or error) from None
     except Stopped as stopped:
         print(f"run.py: {one_line(stopped)}", file=sys.stderr)
         return stopped.status

@@ -49,6 +49,8 @@ def _checked(index: Any, device: torch.device) -> Tensor:
     """As int64: uint8 would be read as a mask."""
     if not isinstance(index, Tensor):
         raise TypeError(f"indices_tuple: got {type(index).__name__}, expected integer tensors")
+    if index.layout != torch.strided:
+        raise TypeError(f"indices_tuple: got a tensor of layout {index.layout}, expected a dense one")
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise TypeError(f"indices_tuple: got {index.dtype}, expected integers")
     if index.dim() != 1:

@@ -18,6 +18,8 @@ MIXES = ("input", "feature", "embed")
 STRENGTH = {"pos-neg": 0.4, "anc-neg": 0.3}  # section 4.2
 HARD_NEGATIVES = {"input": 3}  # section 4.1; the other mixes take all negatives
 
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # 0 and 1 are numbers from 0 to 1, too
+
 Encoder = Callable[[Tensor], Tensor]
 
 
@@ -73,9 +75,8 @@ def lam_of(given: Any) -> str | float | Tensor:
 
 def check_lam_values(lam: Tensor) -> None:
     """Raises TypeError or ValueError unless all are numbers from 0 to 1, as far as that can be seen without waiting."""
-    if lam.layout != torch.strided or lam.is_complex() or lam.dtype == torch.bool:
-        kind = "complex" if lam.is_complex() else f"{lam.dtype} {lam.layout}"
-        raise TypeError(f"lam: got a tensor that is {kind}, expected numbers from 0 to 1")
+    if lam.layout != torch.strided or lam.dtype not in (*FLOATS, *WHOLE):
+        raise TypeError(f"lam: got a tensor that is {lam.dtype}, {lam.layout}, expected numbers from 0 to 1")
     if values_are_known(lam):
         values = lam.detach()
         wrong = ~((values >= 0) & (values <= 1))

@@ -96,9 +96,10 @@ def _transformable(
     name: str, run: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any]
 ) -> Callable[..., Any]:
     """What transforms of torch.func see of an op."""
+    op = getattr(torch.ops.metrix_ext, name)
 
     def apply(*args: Any) -> Any:
-        return seen.apply(*args)
+        return op(*args) if torch.compiler.is_compiling() else seen.apply(*args)
 
     members = {"forward": run, "setup_context": setup, "backward": backward, "jvp": _refusing_jvp(name)}
     seen = _function(name, members | {"vmap": _one_by_one(apply)})

@@ -27,7 +27,7 @@ def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, stren
     Raises:
         TypeError, ValueError: an argument is not as above.
     """
-    check_mean_loss(sums, mixed, strength)
+    strength = check_mean_loss(sums, mixed, strength)
     if backend.choose(sums.device) not in ("cpu", "cuda"):
         loss = mean(formula.per_anchor(sums))
         return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))

@@ -35,8 +35,8 @@ def pair_lambda(
         TypeError, ValueError: an argument is not as above.
     """
     check_pair_lambda(seed, rows, columns, alpha, dtype)
-    if isinstance(seed, int):
-        seed = torch.full((), seed, dtype=torch.int64, device=rows.device)
+    if not isinstance(seed, Tensor):
+        seed = torch.full((), int(seed), dtype=torch.int64, device=rows.device)
     if backend.choose(rows.device) == "reference":
         return reference.pair_lambda(seed, rows, columns, alpha, dtype)
     return _run(seed, rows, columns, float(alpha), dtype)

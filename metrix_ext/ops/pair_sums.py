@@ -21,7 +21,7 @@ from .. import backend, native, reference
 from ..terms.formula import Rho, flat
 from ..terms.relations import Relations
 from .arguments import PairSumsArguments
-from .checks.pair_sums import check_pair_sums
+from .checks.pair_sums import check_floats, check_pair_sums
 from .checks.tensors import check_floating
 from .launch import where_to_work
 from .library import LIBRARY, implement, register_autograd
@@ -77,8 +77,12 @@ def pair_sums(
     """
     check_floating("similarity", similarity)
     dtype = torch.float64 if similarity.dtype == torch.float64 else torch.float32
-    floats = lam, gram, sqnorm, self_similarity, self_sqnorm
-    lam, gram, sqnorm, self_similarity, self_sqnorm = (None if t is None else t.to(dtype) for t in floats)
+    lam, gram, sqnorm, self_similarity, self_sqnorm = (
+        None if t is None else t.to(dtype)
+        for t in check_floats(
+            lam=lam, gram=gram, sqnorm=sqnorm, self_similarity=self_similarity, self_sqnorm=self_sqnorm
+        )
+    )
     exponential, numbers = flat(rho)
     arguments = PairSumsArguments(
         similarity=similarity.to(dtype),

@@ -16,7 +16,7 @@ as_labels = checks.as_labels
 def check_ks(k: Any) -> list[int]:
     """One K or several, without repetitions."""
     wanted = "a whole number of at least 1, or several"
-    several = isinstance(k, Iterable) and not isinstance(k, str | dict)
+    several = isinstance(k, Iterable) and not isinstance(k, str | dict) and not (isinstance(k, Tensor) and k.dim() == 0)
     ks = [
         check_whole("k", one.item() if isinstance(one, Tensor) else one, expected=wanted)
         for one in (k if several else [k])
@@ -29,6 +29,8 @@ def check_ks(k: Any) -> list[int]:
 def check_embeddings(name: str, x: Tensor, like: Tensor | None = None) -> None:
     """A plain matrix of finite floats, with as many columns as the queries and on their device."""
     checks.check_embeddings(name, x)
+    if x.is_meta:
+        raise ValueError(f"{name}: is on meta, expected a device with numbers")
     if 0 in x.shape:
         raise ValueError(f"{name}: got {list(x.shape)}, expected [n, d] with n, d of at least 1")
     if like is not None and (x.shape[1] != like.shape[1] or x.device != like.device):

@@ -16,12 +16,13 @@ from .checks import check_number
 
 TERMS = 32  # BetaQuantile::kTerms of csrc/math.h
 SMALLEST_ALPHA = 0.05  # below it (2^-32)^(1/alpha) leaves the range of a double
+LARGEST_ALPHA = 1e6  # from there on lambda is one half within a thousandth
 
 
 def check_alpha(alpha: float) -> None:
     """Raises TypeError or ValueError unless alpha is a number that quantile_polynomial takes."""
-    if check_number("alpha", alpha) < SMALLEST_ALPHA:
-        raise ValueError(f"alpha: got {alpha}, expected a number of at least {SMALLEST_ALPHA}")
+    if not SMALLEST_ALPHA <= check_number("alpha", alpha) <= LARGEST_ALPHA:
+        raise ValueError(f"alpha: got {alpha}, expected a number from {SMALLEST_ALPHA} to {LARGEST_ALPHA:g}")
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,7 +35,7 @@ def quantile_polynomial(alpha: float) -> tuple[float, ...]:
         4e-8 for any alpha.
 
     Raises:
-        ValueError: alpha is below 0.05 or not finite.
+        ValueError: alpha is not between 0.05 and 1e6.
     """
     check_alpha(alpha)
     lowest = (2.0**-32) ** (1 / alpha)  # v at the smallest u that 32 random bits give

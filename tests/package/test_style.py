@@ -1,4 +1,4 @@
-"""ruff, mypy and clang-format, as CONTRIBUTING.md asks for."""
+"""ruff, mypy, import-linter and clang-format, as CONTRIBUTING.md asks for."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ SOURCES = sorted(str(p) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h"
         ("ruff", ["check", "."]),
         ("ruff", ["format", "--check", "metrix_ext", "bench", "setup.py"]),
         pytest.param("mypy", [], marks=pytest.mark.long),
+        ("lint-imports", []),
         ("clang-format", ["--dry-run", "-Werror", *SOURCES]),
     ],
 )

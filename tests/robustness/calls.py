@@ -205,12 +205,16 @@ def _embed_arguments(lam: str) -> Callable[[int], dict[str, Any]]:
     return make
 
 
+def as_parameter(value: Any) -> Any:
+    return torch.nn.Parameter(value, requires_grad=value.is_floating_point()) if isinstance(value, Tensor) else value
+
+
 def _metrix_through(pool: str) -> Call:
     def run(
         embeddings: Any, labels: Any, source: Any, weight: Any, bias: Any, workspace: Any, hard_negatives: Any
     ) -> Tensor:
         head = make_head(pool)
-        head.linear.weight, head.linear.bias = (torch.nn.Parameter(t) for t in (weight, bias))
+        head.linear.weight, head.linear.bias = (as_parameter(t) for t in (weight, bias))
         options = {"workspace": workspace, "hard_negatives": hard_negatives}
         criterion = mx.Metrix(make_loss("MultiSimilarityLoss"), mix="feature", pairs="pos-neg", lam=0.3, **options)
         return criterion(embeddings, labels, source=source, encode=head)

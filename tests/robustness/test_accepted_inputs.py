@@ -21,6 +21,18 @@ def loss_of(name: str, labels: Any) -> float:
     return float(make_loss(name)(make_batch()[0], labels).detach())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("pool", ["avg", "max", "avg+max"])
+def test_maps_of_fewer_digits_than_the_head_has(pool: str, dtype: torch.dtype) -> None:
+    """As a backbone under autocast gives them to a head outside: nothing is lost, by the head or by its mixes."""
+    maps, (x, labels) = make_maps().to(dtype), make_batch()
+    head = make_head(pool)
+    assert torch.equal(head(maps), head(maps.double()))
+    criterion = mx.Metrix(make_loss("MultiSimilarityLoss"), mix="feature", pairs="pos-neg", lam=0.3)
+    losses = [criterion(x, labels, source=source, encode=head) for source in (maps, maps.double())]
+    assert torch.equal(*losses)
+
+
 @pytest.mark.parametrize("dtype", SIGNED + UNSIGNED)
 @pytest.mark.parametrize("name", LOSSES)
 def test_labels_of_any_integer_type(name: str, dtype: torch.dtype) -> None:

@@ -121,6 +121,9 @@ MUTATIONS = [
     "None",
 ]
 
+# A matrix that is nobody's inner products, which only computing them again would show.
+UNKNOWABLE = {("pair_sums", "gram", "expanded")}
+
 
 def spoilt(value: Any, mutation: str) -> Any:
     """The value with a mutation.
@@ -153,6 +156,7 @@ def judge(name: str, argument: str, mutation: str, seed: int) -> str:
         given[argument] = spoilt(given[argument], mutation)
     except Unspoilt:
         return "does not apply"
+    torch.manual_seed(seed)  # a seed of None draws one
     outcome = attempt(lambda: outputs_and_gradients(call, given))
     if outcome.error:
         return fault_of_error(outcome, list(given))
@@ -160,6 +164,7 @@ def judge(name: str, argument: str, mutation: str, seed: int) -> str:
         return ""
     given = call.make(seed)
     given[argument] = spoilt(given[argument], mutation)
+    torch.manual_seed(seed)
     right = attempt(lambda: on_reference(lambda: outputs_and_gradients(call, given)))
     if right.error:
         return f"accepted, the reference says {str(right)[:150]}"
@@ -195,7 +200,7 @@ def fault_of_result(made: Any, right: Any, rtol: float) -> str:
             scale = float(b[b.isfinite()].abs().max()) if b.isfinite().any() else 1.0
             if scale > ILL_CONDITIONED:
                 continue
-            if not torch.allclose(a, b, rtol=rtol, atol=rtol * max(scale, 1e-6), equal_nan=True):
+            if not torch.allclose(a, b, rtol=rtol, atol=rtol * max(scale, 1e-3), equal_nan=True):
                 return f"wrong {kind}: {a.flatten()[:3].tolist()}, not {b.flatten()[:3].tolist()}"
     return ""
 
@@ -223,7 +228,8 @@ def pairs_of(name: str) -> list[tuple[str, str]]:
                 continue
             except Exception:
                 continue
-            found.append((argument, mutation))
+            if (name.split()[0], argument, mutation) not in UNKNOWABLE:
+                found.append((argument, mutation))
     return found
 
 

@@ -273,14 +273,13 @@ def test_images_of_integers_are_refused_by_input_mixup(dtype: torch.dtype) -> No
         (MAPS[:, :, :0], "0"),
         (MAPS[0], f"[{CHANNELS}, 3, 3]"),
         (MAPS[:, :-1], f"{CHANNELS}"),
-        (MAPS.float(), "float32"),
         (MAPS.long(), "int64"),
         (MAPS.tolist(), "list"),
         (MAPS.to_sparse(), "sparse"),
     ],
 )
 def test_features_of_a_head(pool: str, features: Any, word: str) -> None:
-    """Also another floating type than the head's: the linear layer takes its own only (autocast apart)."""
+    """What is no [n, c, h, w] of floats with the head's channels."""
     refused(attempt(lambda: make_head(pool)(features)), "features", word)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ pytest.importorskip("matplotlib")
 
 from train.errors import Interrupted, UserError
 from train.interrupt import Interrupt
+from train.main import main
 
 
 def test_a_signal_is_met_at_the_next_check():
@@ -68,10 +70,31 @@ def test_a_signal_during_a_batch_waits_for_its_end(tmp_path):
             next(batches)
 
 
-def test_a_loaders_process_that_dies_is_one_line(tmp_path):
-    loader = torch.utils.data.DataLoader(Endless(tmp_path / "pipe", killed=True), batch_size=1, num_workers=1)
-    with Interrupt() as interrupt, pytest.raises(UserError, match=r"DataLoader worker .*fewer --workers"):
+def batches_of_a_process_that_dies(pipe):
+    loader = torch.utils.data.DataLoader(Endless(pipe, killed=True), batch_size=1, num_workers=1)
+    # A UserError where a batch is waited for, torch's own for main to see between two.
+    with Interrupt() as interrupt, pytest.raises((UserError, RuntimeError), match="DataLoader worker"):
         list(interrupt.batches(loader))
+    os._exit(0)  # before the news arrives a second time
+
+
+def test_a_loaders_process_that_dies_is_missed(tmp_path):
+    """In a process of its own: torch raises wherever its main thread is when the news of a death arrives."""
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=batches_of_a_process_that_dies, args=(tmp_path / "pipe",))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+
+
+def test_a_loaders_process_that_dies_is_one_line(torchvision, monkeypatch, capsys):
+    def run(args):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("train.experiment.run", run)
+    assert main(["--epochs", "1"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"run.py: DataLoader worker .pid 7.*fewer --workers need less memory\n", said)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

@@ -60,6 +60,7 @@ def test_mixing_options():
         (["--lam", "1.5"], "not between 0 and 1"),
         (["--alpha", "0"], "0 is not positive"),
         (["--alpha", "nan"], "not a finite number"),
+        (["--alpha", "1e308"], "1e308 is above 1e6"),
         (["--k", "0"], "0 is below 1"),
         (["--epochs", "many"], "'many' is not an integer"),
         (["--lr", "-1"], "not a finite number"),

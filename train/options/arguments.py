@@ -12,6 +12,7 @@ from .defaults import FINE_TUNING, FROM_SCRATCH
 from .values import (
     LOSSES,
     PAIRS,
+    alpha,
     assignment,
     at_least,
     between,
@@ -85,7 +86,7 @@ def _add_loss(g: argparse._ArgumentGroup) -> None:
         "--lam", type=interpolation, default="pair", metavar="pair|batch|NUMBER",
         help="one lambda per pair of examples, one per batch, or a constant (default: pair)",
     )  # fmt: skip
-    g.add_argument("--alpha", type=positive, default=2.0, help="lambda ~ Beta(alpha, alpha) (default: 2)")
+    g.add_argument("--alpha", type=alpha, default=2.0, help="lambda ~ Beta(alpha, alpha) (default: 2)")
     g.add_argument(
         "--hard-negatives", type=hard_negatives, metavar="K|all",
         help="mix only the K most similar negatives of each anchor (default: all; 3 for input mixup)",

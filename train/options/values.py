@@ -93,6 +93,13 @@ def positive(text: str) -> float:
     return value
 
 
+def alpha(text: str) -> float:
+    value = positive(text)
+    if value > 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is above 1e6: lambda is 0.5 then, which --lam 0.5 says")
+    return value
+
+
 def not_negative(text: str) -> float:
     value = number(text, "a number")
     if not 0 <= value < math.inf:

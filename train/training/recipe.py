@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from ..errors import Diverged
 
 if TYPE_CHECKING:  # the recipe itself needs no torchvision
     from ..model.network import EmbeddingModel
@@ -25,11 +28,16 @@ def make_optimizer(
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
+        if group["lr"] > torch.finfo(torch.float32).max:
+            raise Diverged(f"the learning rate of the {group['name']} became {group['lr']:.3g}: lower it")
 
 
 def learning_rate(epoch: int, lr: float, step: int, gamma: float) -> float:
     """`lr`, times `gamma` after every `step` epochs; a step of 0 keeps it."""
-    return lr * gamma ** (epoch // step) if step else lr
+    try:
+        return lr * gamma ** (epoch // step) if step else lr
+    except OverflowError:
+        return math.inf
 
 
 def prepare_epoch(model: EmbeddingModel, epoch: int, warmup_epochs: int, freeze_bn: bool) -> None:

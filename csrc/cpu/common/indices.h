@@ -35,14 +35,24 @@ inline void check_permutation(const char* name, const int64_t* order, int64_t n)
   }
 }
 
-// Ranges of the examples, [m, 2], and the anchors' own columns.
-inline void check_relations(const int64_t* positives, const int64_t* self, int64_t anchors, int64_t examples) {
+// Ranges of the examples, [m, 2], the anchors' own columns, which are of their classes, and the mask, [m, n] or null,
+// in which these are neither positive nor negative.
+inline void check_relations(const int64_t* positives, const int64_t* self, const int8_t* mask, int64_t anchors,
+                            int64_t examples) {
   for (int64_t a = 0; a < anchors; ++a) {
     const int64_t begin = positives[2 * a], end = positives[2 * a + 1];
     if (begin < 0 || begin > end || end > examples)
       refuse("relations.positives", range(begin, end), "a range of 0 to " + std::to_string(examples));
   }
   check_within("relations.self_index", self, anchors, -1, examples - 1);
+  for (int64_t a = 0; a < anchors; ++a) {
+    if (self[a] < 0) continue;
+    if (self[a] < positives[2 * a] || self[a] >= positives[2 * a + 1])
+      refuse("relations.self_index", std::to_string(self[a]),
+             "one of the class " + range(positives[2 * a], positives[2 * a + 1]));
+    if (mask != nullptr && mask[a * examples + self[a]] != 0)
+      refuse("relations.mask", std::to_string(mask[a * examples + self[a]]) + " for an anchor itself", "0");
+  }
 }
 
 // Ranges are equal or apart, as those of classes are.
@@ -66,8 +76,9 @@ inline void check_classes(const int64_t* positives, int64_t anchors, int64_t exa
 
 template <class T>
 void check_indices(const PairSumsArgs<T>& args) {
-  check_relations(args.positives, args.self, args.anchors, args.examples);
-  const bool is_window = args.pairs != Pairs::kClean && (args.first_row != 0 || args.rows < args.examples);
+  check_relations(args.positives, args.self, args.mask, args.anchors, args.examples);
+  const bool with_positives_first = args.pairs == Pairs::kPosNeg || args.pairs == Pairs::kPosPos;
+  const bool is_window = with_positives_first && (args.first_row != 0 || args.rows < args.examples);
   for (int64_t a = 0; a < args.anchors; ++a) {
     const int64_t begin = args.positives[2 * a], end = args.positives[2 * a + 1];
     if (args.anchors_in_order && (args.self[a] != a || begin > a || a >= end || args.positives[2 * begin] != begin ||
@@ -103,7 +114,7 @@ template <class T>
 void check_indices(const AnchorSumsArgs<T>& args) {
   const AnchorRelations& who = args.relations;
   check_indices(args.mixes);
-  check_relations(who.positives, who.self, who.anchors, who.examples);
+  check_relations(who.positives, who.self, who.mask, who.anchors, who.examples);
   if (args.anchor_order == nullptr) return;
   check_classes(who.positives, who.anchors, who.examples);
   check_permutation("anchor_order", args.anchor_order, who.anchors);

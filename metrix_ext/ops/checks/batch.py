@@ -20,11 +20,11 @@ def check_unit_rows(x: Tensor, order: Tensor) -> None:
     check_tensor("order", order, (x.shape[0],), torch.int64, x.device, "x")
 
 
-def check_mean_loss(sums: Tensor, mixed: Tensor | None, strength: float) -> None:
+def check_mean_loss(sums: Tensor, mixed: Tensor | None, strength: float) -> float:
+    """strength as a float."""
     check_is_tensor("sums", sums)
     if sums.dtype not in EXACT or sums.dim() != 2 or sums.shape[1] != 2:
         raise ValueError(f"sums: got {sums.dtype} {list(sums.shape)}, expected float32 or float64 [m, 2]")
     if mixed is not None:
         check_tensor("mixed", mixed, sums.shape, sums.dtype, sums.device, "sums")
-    if type(strength) is not float:
-        check_number("strength", strength)
+    return strength if type(strength) is float else check_number("strength", strength)

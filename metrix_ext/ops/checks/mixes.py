@@ -12,12 +12,14 @@ from ..maps import MOST_POSITIONS, compute_dtype
 from .tensors import check_floating, check_is_tensor, check_tensor
 
 Expected = dict[str, tuple[Tensor | None, tuple[int, ...], torch.dtype]]
+OPTIONAL = ("averages", "bias", "mask", "relations.mask")
 
 
 def check_mix_pool(features: Tensor, order: Tensor, mixes: Mixes, averages: Tensor | None) -> None:
     check_maps(features)
     n, c, _, _ = features.shape
     wanted = compute_dtype(features)
+    _check_counts(mixes)
     expected: Expected = {
         "order": (order, (n,), torch.int64),
         **_of_list(mixes, n, wanted),
@@ -34,7 +36,7 @@ def check_anchor_sums(mixed: Tensor, anchors: Tensor, relations: Relations, pair
         raise ValueError(f"anchors: got {list(anchors.shape)}, expected [m, d]")
     m, d = anchors.shape
     wanted = compute_dtype(mixed)
-    check_is_tensor("mixes.begin", mixes.begin)
+    _check_counts(mixes)
     expected: Expected = {
         "mixed": (mixed, (len(mixes), d), mixed.dtype),
         "anchors": (anchors, (m, d), wanted),
@@ -55,6 +57,15 @@ def check_maps(features: Tensor) -> None:
         raise ValueError(f"features: got {h} x {w} positions, expected 1 to {MOST_POSITIONS}")
 
 
+def _check_counts(mixes: Mixes) -> None:
+    """Of the tensors whose lengths are the number of mixes and of examples."""
+    for name, tensor in (("mixes.first", mixes.first), ("mixes.begin", mixes.begin)):
+        check_is_tensor(name, tensor)
+        if tensor.dim() != 1 or (tensor is mixes.begin and len(tensor) == 0):
+            expected = "[examples + 1]" if tensor is mixes.begin else "[number of mixes]"
+            raise ValueError(f"{name}: got {list(tensor.shape)}, expected {expected}")
+
+
 def _of_list(mixes: Mixes, examples: int, dtype: torch.dtype) -> Expected:
     return {
         "mixes.first": (mixes.first, (len(mixes),), torch.int64),
@@ -67,5 +78,5 @@ def _of_list(mixes: Mixes, examples: int, dtype: torch.dtype) -> Expected:
 
 def check_all(expected: Expected, device: torch.device, as_what: str) -> None:
     for name, (tensor, shape, dtype) in expected.items():
-        if tensor is not None:
+        if tensor is not None or name not in OPTIONAL:
             check_tensor(name, tensor, shape, dtype, device, as_what)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from ...terms.pair_sets import PAIR_SETS
 from ..arguments import PairSumsArguments
 from ..tracing import values_are_known
-from .tensors import check_tensor
+from .tensors import check_floating, check_tensor
 
 # What is no number to compute with.
 INDICES = {"relations.positives": torch.int64, "relations.self_index": torch.int64, "relations.mask": torch.int8}
 
 
+def check_floats(**tensors: Tensor | None) -> Iterable[Tensor | None]:
+    """By name what is computed with, where it is given."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            check_floating(name, tensor)
+    return tensors.values()
+
+
 def check_pair_sums(a: PairSumsArguments) -> None:
     if a.similarity.dim() != 2:
         raise ValueError(f"similarity: got {list(a.similarity.shape)}, expected [anchors, examples]")
+    if not isinstance(a.first_row, int | torch.SymInt):
+        raise TypeError(f"first_row: got {type(a.first_row).__name__}, expected a whole number")
     if a.pairs != "clean" and a.pairs not in PAIR_SETS:
         raise ValueError(f"pairs: got {a.pairs!r}, expected 'clean' or one of {', '.join(PAIR_SETS)}")
     (m, n), device = a.similarity.shape, a.similarity.device

@@ -29,11 +29,17 @@ def check_matrix(name: str, tensor: Tensor) -> None:
 
 
 def check_tensor(
-    name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device, as_what: str
+    name: str,
+    tensor: Tensor | None,
+    shape: tuple[int, ...],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    as_what: str,
 ) -> None:
     """A dtype of None is any; ``as_what`` is the argument whose device is wanted."""
     if type(tensor) is not Tensor or tensor.layout is not STRIDED:
         check_is_tensor(name, tensor)
+    assert tensor is not None
     if tensor.shape != shape or (dtype is not None and tensor.dtype != dtype):
         got, expected = ("", "") if dtype is None else (f"{tensor.dtype} ", f"{dtype} ")
         raise ValueError(f"{name}: got {got}{list(tensor.shape)}, expected {expected}{list(shape)}")

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("matplotlib")
 
+from train.errors import Diverged
 from train.training import recipe
 
 
@@ -14,6 +15,13 @@ def test_learning_rate_steps():
     rates = [recipe.learning_rate(epoch, 1.0, 2, 0.5) for epoch in range(5)]
     assert rates == [1, 1, 0.5, 0.5, 0.25]
     assert recipe.learning_rate(50, 1.0, 0, 0.5) == 1
+    assert recipe.learning_rate(2, 1.0, 1, 1e300) == float("inf")
+
+
+def test_a_learning_rate_beyond_float32_ends_the_run():
+    optimizer = recipe.make_optimizer(tiny_model(), torch.nn.Linear(2, 2), 0.1, 0.0, proxy_lr_factor=1e300)
+    with pytest.raises(Diverged, match=r"the learning rate of the proxies became 1e\+299"):
+        recipe.set_learning_rate(optimizer, 0.1)
 
 
 def tiny_model():
