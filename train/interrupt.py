@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 
 from .errors import Interrupted, dead_worker
 
+_HAS_TIMER = hasattr(signal, "setitimer")  # not on Windows
+
 
 class Interrupt:
     """While active, a first signal is noted, or ends the wait for a batch; a second one kills at once."""
@@ -22,9 +24,12 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        if _HAS_TIMER:
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._remind)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._set_reminder(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -40,6 +45,7 @@ class Interrupt:
             while (batch := self._next(iterator)) is not None:
                 yield batch
         except Interrupted:
+            self._set_reminder(0)
             # The loader would first wait for its processes, of which one may be blocked.
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -59,8 +65,18 @@ class Interrupt:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._received = number
         signal.signal(number, signal.SIG_DFL)
+        self._set_reminder(0.5)
+        self._remind()
+
+    def _remind(self, *_: object) -> None:
         if self._waiting:
             self.check()
+
+    @staticmethod
+    def _set_reminder(seconds: float) -> None:
+        """An exception may be lost, in a destructor say, and a signal may come just before a call that then blocks."""
+        if _HAS_TIMER:
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def ignore_in_worker(_worker: int) -> None:

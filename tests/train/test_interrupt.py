@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -58,6 +59,27 @@ def test_a_signal_ends_a_read_that_is_blocked(tmp_path, workers):
     assert sender.wait() == 0
     assert time.time() - began < 60  # busy machines; it would be for ever
     assert multiprocessing.active_children() == []
+
+
+class Deaf(torch.utils.data.Dataset):
+    """Loses whatever is raised while its item is read the first time, as a destructor does."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        with contextlib.suppress(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return i
+
+
+def test_a_signal_that_was_lost_comes_again():
+    began = time.time()
+    with Interrupt() as interrupt, pytest.raises(Interrupted, match="SIGTERM"):
+        list(interrupt.batches(torch.utils.data.DataLoader(Deaf(), batch_size=1)))
+    assert time.time() - began < 30
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_signal_during_a_batch_waits_for_its_end(tmp_path):
