@@ -52,7 +52,6 @@ class PoolingHead(nn.Module):
         wrong = features.dim() == 4 and channels not in (None, features.shape[1])
         if features.dim() != 4 or wrong or 0 in features.shape[2:]:
             raise ValueError(f"features: got {list(features.shape)}, expected [n, {channels or 'c'}, h, w]")
-
         self._check_layer(features)
 
     def _check_layer(self, features: Tensor) -> None:
