@@ -81,8 +81,8 @@ void check_indices(const PairSumsArgs<T>& args) {
   const bool is_window = with_positives_first && (args.first_row != 0 || args.rows < args.examples);
   for (int64_t a = 0; a < args.anchors; ++a) {
     const int64_t begin = args.positives[2 * a], end = args.positives[2 * a + 1];
-    if (args.anchors_in_order && (args.self[a] != a || begin > a || a >= end || args.positives[2 * begin] != begin ||
-                                  args.positives[2 * begin + 1] != end))
+    if (args.anchors_in_order &&
+        (args.self[a] != a || args.positives[2 * begin] != begin || args.positives[2 * begin + 1] != end))
       refuse("relations.positives", range(begin, end), "the class of anchor " + std::to_string(a) + ", an example");
     if (is_window && args.mask == nullptr && begin < end &&
         (begin < args.first_row || end > args.first_row + args.rows))
