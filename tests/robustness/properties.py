@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -122,7 +122,9 @@ def spoil(dice: random.Random, arguments: dict[str, Any]) -> list[str]:
 
 def check(case: Case) -> None:
     if case.is_finite:
-        return check_values(case.op, case.arguments, [case.dtype])
+        # Of two roundings of one problem either may be the luckier; among thousands of problems it shows.
+        budget = replace(case.op.budget, factor=2 * case.op.budget.factor)
+        return check_values(case.op, case.arguments, [case.dtype], budget=budget)
     given, expected = (with_gradients(case, call) for call in (case.op.call, case.op.reference))
     near("sums", given["sums"], expected["sums"])
     is_nan = expected["sums"].isnan().any(1)
