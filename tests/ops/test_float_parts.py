@@ -9,46 +9,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-import metrix_ext as mx
 from metrix_ext import backend
 from metrix_ext.ops import float_parts
 from metrix_ext.ops.gram import gram
-from metrix_ext.ops.pair_sums import pair_sums
-from metrix_ext.terms.formula import mean
-from metrix_ext.terms.relations import Relations
 from tests.support import tensor_cores
 from tests.support.compare import relative_error
-
-N, CLASS = 256, 8
+from tests.support.parts_checks import (
+    check_loss_and_gradient,
+    check_similarities,
+    check_symmetric_product,
+    embeddings,
+    root_mean_square,
+)
 
 
 @pytest.fixture(autouse=True)
 def emulated_products(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor_cores.install(monkeypatch)
-
-
-def embeddings(size: int, spread: float, n: int = N) -> Tensor:
-    """Classes of 8, which have something in common with each other: similarities of 0.4 to 0.9."""
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(n // CLASS, size, generator=generator, dtype=torch.float64)
-    centres += 0.9 * torch.randn(1, size, generator=generator, dtype=torch.float64)
-    noise = torch.randn(n, size, generator=generator, dtype=torch.float64)
-    return F.normalize(centres.repeat_interleave(CLASS, 0) + spread * noise).float()
-
-
-def loss_and_gradient(similarity: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Multi-similarity, gamma = 75, in float64, from given similarities; the gradient of the embeddings."""
-    similarity = similarity.double().requires_grad_()
-    index = torch.arange(len(x))
-    relations = Relations.from_labels(index // CLASS, index // CLASS, index)
-    formula = mx.losses.MultiSimilarityLoss().formula
-    with mx.use_backend("reference"):
-        loss = mean(formula.per_anchor(pair_sums(similarity, relations, formula.rho)[0]))
-    (grad,) = torch.autograd.grad(loss, similarity)
-    return loss.detach(), (grad + grad.T) @ x.double()
 
 
 def test_three_parts_hold_a_float32() -> None:
@@ -59,47 +37,29 @@ def test_three_parts_hold_a_float32() -> None:
 
 @pytest.mark.parametrize(("size", "spread"), [(512, 0.5), (512, 0.2), (128, 0.5), (1000, 0.5), (300, 0.5), (5, 0.5)])
 def test_similarities_are_as_exact_as_in_float32(size: int, spread: float) -> None:
-    """In the mean over pairs; and no pair is worse than the worst."""
-    x = embeddings(size, spread)
-    exact = x.double() @ x.double().T
-    errors = (float_parts.gram(x) - exact).abs()
-    plain = (tensor_cores.multiply_adds(x, x.T.contiguous()) - exact).abs()
-    assert errors.square().mean().sqrt() < 1.2 * plain.square().mean().sqrt()
-    assert errors.max() < 1.2 * plain.max()
+    check_similarities(embeddings(size, spread), tensor_cores.multiply_adds)
 
 
 @pytest.mark.parametrize(("size", "spread"), [(512, 0.5), (512, 0.2), (128, 0.5)])
 def test_loss_and_gradient_at_gamma_75(size: int, spread: float) -> None:
-    """What tensor cores cut off has one sign, and adds up over pairs as roundings do not: 6e-6 of the loss."""
-    x = embeddings(size, spread)
-    loss, gradient = loss_and_gradient(x.double() @ x.double().T, x)
-    found, its_gradient = loss_and_gradient(float_parts.gram(x), x)
-    _, plain_gradient = loss_and_gradient(tensor_cores.multiply_adds(x, x.T.contiguous()), x)
-    assert abs(found - loss) < 8e-6 * loss
-    assert relative_error(its_gradient, gradient) < 4 * relative_error(plain_gradient, gradient) < 1e-5
+    check_loss_and_gradient(embeddings(size, spread), tensor_cores.multiply_adds)
 
 
 def test_two_parts_or_another_order_would_not_do() -> None:
     x = embeddings(512, 0.5)
     exact = x.double() @ x.double().T
     high, middle, low = float_parts.Parts.of(x)
-    bound = 2 * (float_parts.gram(x) - exact).square().mean().sqrt()
+    bound = 2 * root_mean_square(float_parts.gram(x) - exact)
     pairs = [(high, high), (high, middle), (middle, high), (middle, middle), (high, low), (low, high)]
     for order in (pairs, pairs[3::-1]):
         left, right = (torch.cat(factors, dim=1) for factors in zip(*order, strict=True))
-        assert (tensor_cores.product(left, right.T) - exact).square().mean().sqrt() > bound
+        assert root_mean_square(tensor_cores.product(left, right.T) - exact) > bound
 
 
 @pytest.mark.parametrize(("n", "size"), [(1024, 64), (300, 7), (1, 1)])
-@pytest.mark.parametrize("kind", ["random", "of one sign"])
-def test_product_with_a_symmetric_sum(n: int, size: int, kind: str) -> None:
-    """Of weights of one sign, too, whose long sums grow: the pieces keep what is cut off small."""
-    generator = torch.Generator().manual_seed(0)
-    weights, x = torch.randn(n, n, generator=generator), torch.randn(n, size, generator=generator)
-    if kind == "of one sign":
-        weights, x = weights.abs(), x.abs()
-    exact = (weights + weights.T).double() @ x.double()
-    assert relative_error(float_parts.symmetric_product(weights, x), exact) < 1e-6
+@pytest.mark.parametrize("one_sign", [False, True])
+def test_product_with_a_symmetric_sum(n: int, size: int, one_sign: bool) -> None:
+    check_symmetric_product(n, size, one_sign, "cpu")
 
 
 @pytest.mark.parametrize("name", ["cuda", "triton"])
