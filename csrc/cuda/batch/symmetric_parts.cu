@@ -16,12 +16,8 @@ constexpr int kTile = kWarp;
 constexpr int kTileWarps = 8;
 constexpr int kBlocks = 4;  // on a multiprocessor, at least: with eight in mind the compiler spills
 
-// What a block needs to know of a tile: the first row and column of it.
-struct Corner {
-  int64_t row, column;
-};
-
-__device__ void store_parts(float sum, int64_t at, int64_t elements, __nv_bfloat16* __restrict__ parts) {
+__device__ __forceinline__ void store_parts(float sum, int64_t at, int64_t elements,
+                                            __nv_bfloat16* __restrict__ parts) {
   METRIX_UNROLL
   for (int part = 0; part < 3; ++part) {
     const __nv_bfloat16 rounded = __float2bfloat16_rn(sum);
@@ -32,18 +28,19 @@ __device__ void store_parts(float sum, int64_t at, int64_t elements, __nv_bfloat
 
 __global__ void __launch_bounds__(kTileWarps* kWarp, kBlocks)
     symmetric_parts_kernel(int64_t rows, const float* __restrict__ x, __nv_bfloat16* __restrict__ parts) {
-  if (blockIdx.x < blockIdx.y) return;      // the tile's mirror image has it
-  __shared__ float tile[kTile][kTile + 1];  // a row more, so that columns lie in different banks
-  const Corner corner{int64_t(blockIdx.y) * kTile, int64_t(blockIdx.x) * kTile};
+  if (blockIdx.x < blockIdx.y) return;                // the tile's mirror image has it
+  __shared__ float tile[kTile][kTile + 1];            // a row more, so that columns lie in different banks
+  const int64_t above = int64_t(blockIdx.y) * kTile;  // the first row of the tile on or above the diagonal
+  const int64_t left = int64_t(blockIdx.x) * kTile;   // and its first column
   const int lane = int(threadIdx.x) % kWarp;
   const int warp = int(threadIdx.x) / kWarp;
   for (int k = warp; k < kTile; k += kTileWarps) {
-    const int64_t row = corner.column + k, column = corner.row + lane;
+    const int64_t row = left + k, column = above + lane;
     if (row < rows && column < rows) tile[k][lane] = x[row * rows + column];
   }
   __syncthreads();
   for (int k = warp; k < kTile; k += kTileWarps) {
-    const int64_t row = corner.row + k, column = corner.column + lane;
+    const int64_t row = above + k, column = left + lane;
     if (row >= rows || column >= rows) continue;
     const float sum = x[row * rows + column] + tile[lane][k];
     tile[lane][k] = sum;
@@ -52,7 +49,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp, kBlocks)
   if (blockIdx.x == blockIdx.y) return;
   __syncthreads();
   for (int k = warp; k < kTile; k += kTileWarps) {
-    const int64_t row = corner.column + k, column = corner.row + lane;
+    const int64_t row = left + k, column = above + lane;
     if (row < rows && column < rows) store_parts(tile[k][lane], row * rows + column, rows * rows, parts);
   }
 }
