@@ -29,6 +29,8 @@ from .launch import where
 PIECE = 256
 # Of n^2 d, n = 4,096 at d = 512: below, splitting and further launches take what the products save.
 SMALLEST = 2**33
+# Rows that begin at a multiple of 16 bytes are what cuBLAS has fast kernels for.
+ALIGNED = 8
 
 _WANTED = os.environ.get("METRIX_TENSOR_CORES", "1")
 if _WANTED not in ("0", "1"):
@@ -67,6 +69,7 @@ def apply(x: Tensor) -> bool:
     rows, columns = x.shape
     return (
         rows**2 * columns >= SMALLEST
+        and rows % ALIGNED == columns % ALIGNED == 0
         and x.is_cuda
         and x.dtype == torch.float32
         and _WANTED == "1"
