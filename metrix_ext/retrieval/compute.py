@@ -1,9 +1,6 @@
-"""In which type and precision embeddings are compared, and how many at a time."""
+"""In which type embeddings are compared, and how many at a time."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,19 +15,3 @@ def chunk_size(candidates: int) -> int:
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast and no reduced-precision fp32 matrix products inside."""
-    # Read one by one: torch.get_float32_matmul_precision() raises once a user has set one of these.
-    units = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
-    before = [unit.fp32_precision for unit in units]
-    try:
-        for unit in units:
-            unit.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for unit, precision in zip(units, before, strict=True):
-            unit.fp32_precision = precision

@@ -11,8 +11,9 @@ from torch.nn.functional import normalize
 from .. import backend
 from ..batch.chunked import LARGEST_WHOLE
 from ..ops.gram import gram
+from ..ops.precision import full_precision
 from .checks import check_embeddings, check_ks
-from .compute import chunk_size, compute_dtype, full_precision
+from .compute import chunk_size, compute_dtype
 
 
 def nearest(embeddings: Tensor, k: int, gallery: Tensor | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.pair_lambda import pair_lambda
 from metrix_ext.ops.pair_sums import pair_sums
+from metrix_ext.ops.product import product
 from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.terms.formula import Formula, Rho, Sigma
 from metrix_ext.terms.mixes import Mixes
@@ -148,6 +149,7 @@ OPS = {
         lambda seed: {"x": make_batch(seed=seed)[0], "order": torch.randperm(EXAMPLES, generator=_generator(seed))},
     ),
     "gram": Call(gram, lambda seed: {"x": make_batch(seed=seed)[0]}),
+    "product": Call(product, lambda seed: {"a": make_batch(seed=seed)[0], "b": make_batch(seed=seed + 1)[0].T}),
     "mean_loss": Call(
         lambda sums, mixed, strength: mean_loss(sums, FORMULA, mixed, strength),
         lambda seed: {"sums": _similarities(seed)[:, :2], "mixed": _similarities(seed + 1)[:, :2], "strength": 0.4},
