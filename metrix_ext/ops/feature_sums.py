@@ -1,7 +1,8 @@
 """Feature mixup through a PoolingHead with a maximum: Eq. (9) over mixes of feature maps, chunk by chunk.
 
 A chunk of mixes is pooled (mix_pool), projected (a matrix product) and compared with the anchors of its examples
-(anchor_sums). What fits into the workspace is kept for backward, projections first; the rest is formed again. One op, so that torch.compile sees one node however many chunks there are.
+(anchor_sums). What fits into the workspace is kept for backward, projections first; the rest is formed again. One op,
+so that torch.compile sees one node however many chunks there are.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ def _gradients(
                 into = pooled_of_chunk if kept_of_chunk[1] is None else None
                 grad_pooled = torch.mm(grad_projected, weight, out=into)
                 assert argmax_of_chunk is not None
-                add_gradients_of_pool(
-                    grad_pooled, argmax_of_chunk, problem.order, mixes, grad_features, grad_averages
-                )
+                add_gradients_of_pool(grad_pooled, argmax_of_chunk, problem.order, mixes, grad_features, grad_averages)
         if grad_averages is not None:
             height, width = features.shape[2:]
             grad_features.add_(grad_averages[:, :, None, None], alpha=1 / (height * width))

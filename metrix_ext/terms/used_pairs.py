@@ -35,7 +35,7 @@ def _lists(examples: int, ordered: bool, size: int, device: torch.device) -> Ite
     return _split(*all_pairs(examples, ordered, device), examples, size)
 
 
-_kept_lists = Kept(lambda *sizes: tuple(_lists(*sizes)), size=4)
+_kept_lists = Kept(lambda *sizes: tuple(_lists(*sizes)), size=2)  # 17 MB each at most
 
 
 def _split(first: Tensor, second: Tensor, examples: int, size: int) -> Iterable[PairList]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -14,7 +12,6 @@ from tests.emulation.device.emulated import tiny_blocks
 from tests.support.mixes_problems import CLASS_SIZES, WHO, sums_problem
 from tests.support.op_checks import Arguments, check_native_half, check_same, in_half, results
 from tests.support.ops import ANCHOR_SUMS
-from tests.support.problems import RHO
 
 MANY = (19, 2, 1, 7, 5, 9)  # more mixes than a tile has rows, and with 43 examples more anchors than columns
 

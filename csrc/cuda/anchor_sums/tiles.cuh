@@ -35,31 +35,34 @@ constexpr int kRowParts = kTileThreads / kTileRows;  // threads that copy one ro
 constexpr int kMixParts = kTileMixes / 16;           // warps that have the same anchors
 constexpr int64_t kMostTileSize = 512;
 constexpr int kPieceElements = 8;  // 16 bytes
+constexpr int64_t kMostIndex = int64_t(1) << 31;
+
+// A mix as a row of a tile, and an anchor as a column, made before the kernels so that these copy them like the rest.
+struct alignas(16) TileRow {
+  int first, second;  // examples
+  float lambda, inverse;
+};
+
+struct alignas(16) TileColumn {
+  int exists;  // 0 where a tile has no column
+  int anchor;
+  OwnRelations relations;
+  float flaw;                    // NaN for an anchor that is not finite, of which the parts are 0; else 0
+  AnchorFactors<float> factors;  // backward only
+};
+
+// Which anchors take a row.
+enum class RowUse : int { kNone, kOfFirst, kOfSecond, kOfBoth };  // those of the class of an example, or of both
 
 // What the kernels are told.
 struct TileArgs {
   AnchorSumsArgs<float> args;
   DeviceRho<float> rho;
-  int stages;                           // tiles that come by have room for so many: 1 or 2
-  int64_t chunks;                       // of 64 uses, for each block of walk_uses()
-  const Bf16* split;                    // [2, m, d] the anchors' high and low parts, place by place
-  const float* flaw;                    // [m] NaN for an anchor that is not finite, of which the parts are 0; else 0
-  const AnchorFactors<float>* factors;  // [m] by anchor; backward only
-};
-
-// A mix as a row of a tile.
-struct TileRow {
-  int first, second;  // examples; -1: there is no mix
-  int own;            // the one whose class's anchors take the row, or -1: anchors of both do
-  float lambda, inverse;
-};
-
-// An anchor as a column of a tile.
-struct TileColumn {
-  int anchor;  // -1: there is none
-  OwnRelations relations;
-  float flaw;
-  AnchorFactors<float> factors;
+  int stages;                 // tiles that come by have room for so many: 1 or 2
+  int64_t chunks;             // of 64 uses, for each block of walk_uses()
+  const Bf16* split;          // [2, m, d] the anchors' high and low parts, place by place
+  const TileRow* rows;        // [p]
+  const TileColumn* columns;  // [m] place by place
 };
 
 // ---- shared memory -----------------------------------------------------------------------------------------------
@@ -78,7 +81,7 @@ struct TileMemory {
 
   static int64_t bytes(int64_t size, int stages) {
     return (1 + stages) * kTileRows * stride_of(size) * int64_t(sizeof(Bf16)) + kSlopeElements * int64_t(sizeof(Bf16)) +
-           2 * (kTileAnchors * int64_t(sizeof(TileColumn)) + kTileMixes * int64_t(sizeof(TileRow)));
+           2 * (kTileAnchors * int64_t(sizeof(TileColumn)) + kTileMixes * int64_t(sizeof(TileRow) + sizeof(RowUse)));
   }
 
   __device__ __forceinline__ TileMemory(int64_t size, int stages)
@@ -96,6 +99,9 @@ struct TileMemory {
   __device__ __forceinline__ TileRow* rows(int which) const {
     return reinterpret_cast<TileRow*>(labels + 2 * kTileAnchors * sizeof(TileColumn)) + which * kTileMixes;
   }
+  __device__ __forceinline__ RowUse* uses(int which) const {
+    return reinterpret_cast<RowUse*>(rows(2)) + which * kTileMixes;
+  }
 };
 
 // Begins to copy a row of d elements, or zeros, by kRowParts threads.
@@ -109,44 +115,38 @@ __device__ __forceinline__ void copy_row(Bf16* to, const Bf16* from, int64_t siz
 __device__ __forceinline__ void load_anchors(const TileArgs& tile, const TileMemory& memory, Bf16* to,
                                              TileColumn* columns, int64_t place, int64_t end) {
   const AnchorSumsArgs<float>& args = tile.args;
-  const int row = int(threadIdx.x) / kRowParts;
-  const int64_t of_row = place + row % kTileAnchors;
-  const Bf16* const parts = tile.split + row / kTileAnchors * args.relations.anchors * args.size;
-  const bool exists = of_row < end;
-  copy_row(to + row * memory.stride, parts + (exists ? of_row : 0) * args.size, args.size, exists);
-  if (threadIdx.x >= kTileAnchors) return;
-  TileColumn column{};
-  column.anchor = -1;
-  if (const int64_t own = place + threadIdx.x; own < end) {
-    const int64_t anchor = args.anchor_order == nullptr ? own : args.anchor_order[own];
-    column.anchor = int(anchor);
-    column.relations = {int(args.relations.positives[2 * anchor]), int(args.relations.positives[2 * anchor + 1]),
-                        int(args.relations.self[anchor])};
-    column.flaw = tile.flaw[own];
-    if (tile.factors != nullptr) column.factors = tile.factors[anchor];
-  }
-  columns[threadIdx.x] = column;
+  const int row = int(threadIdx.x) / kRowParts, part = int(threadIdx.x) % kRowParts;
+  const int64_t own = place + row % kTileAnchors;
+  const bool exists = own < end;
+  const int64_t from = exists ? own : 0;
+  copy_row(to + row * memory.stride, tile.split + (row / kTileAnchors * args.relations.anchors + from) * args.size,
+           args.size, exists);
+  constexpr int kPieces = sizeof(TileColumn) / 16;
+  if (row < kTileAnchors && part < kPieces)
+    SharedAddress(reinterpret_cast<char*>(columns + row) + part * 16)
+        .copy_16_bytes_or_zeros(0, reinterpret_cast<const char*>(tile.columns + from) + part * 16, exists);
 }
 
-// A mix, or none (-1), as the row of kRowParts threads. Of a mix that is not finite zeros are multiplied, so that
-// anchors that do not use it stay as they are; it is NaN by its inverse norm.
+// What the 8 threads of a row know of it before it is copied.
+struct MixAhead {
+  int64_t mix = 0;
+  RowUse use = RowUse::kNone;
+  float inverse = 0.f;
+
+  __device__ __forceinline__ void read_inverse(const TileArgs& tile) { inverse = tile.rows[mix].inverse; }
+};
+
+// Of a mix that is not finite zeros are multiplied, so that anchors that do not use it stay as they are; it is NaN by
+// its inverse norm.
 __device__ __forceinline__ void load_mix(const TileArgs& tile, const TileMemory& memory, Bf16* to, TileRow* rows,
-                                         int64_t mix, bool is_second_use, bool both) {
-  const AnchorSumsArgs<float>& args = tile.args;
+                                         RowUse* uses, const MixAhead& ahead) {
   const int row = int(threadIdx.x) / kRowParts;
-  const float inverse = mix < 0 ? 0.f : args.inverse_norms[mix];
-  const Bf16* const mixed = static_cast<const Bf16*>(args.mixed);
-  copy_row(to + row * memory.stride, mixed + (mix < 0 ? 0 : mix) * args.size, args.size,
-           mix >= 0 && inverse - inverse == 0.f);
+  const bool exists = ahead.use != RowUse::kNone;
+  copy_row(to + row * memory.stride, static_cast<const Bf16*>(tile.args.mixed) + ahead.mix * tile.args.size,
+           tile.args.size, exists && ahead.inverse - ahead.inverse == 0.f);
   if (threadIdx.x % kRowParts != 0) return;
-  TileRow loaded{-1, -1, -1, 0.f, inverse};
-  if (mix >= 0) {
-    loaded.first = int(args.mixes.first[mix]);
-    loaded.second = int(args.mixes.second[mix]);
-    loaded.lambda = args.mixes.lambda[mix];
-    if (!both) loaded.own = is_second_use ? loaded.second : loaded.first;
-  }
-  rows[row] = loaded;
+  SharedAddress(rows + row).copy_16_bytes_or_zeros(0, tile.rows + ahead.mix, exists);
+  uses[row] = ahead.use;
 }
 
 // ---- similarities and terms --------------------------------------------------------------------------------------
@@ -187,19 +187,22 @@ struct TileTerm {
   float s;  // NaN unless it is finite
 
   template <bool kByClass>
-  __device__ __forceinline__ static TileTerm of(const AnchorSumsArgs<float>& args, const TileRow& row,
+  __device__ __forceinline__ static TileTerm of(const AnchorSumsArgs<float>& args, const TileRow& row, RowUse use,
                                                 const TileColumn& column, float product) {
     float label = -1.f;
-    if (row.first >= 0 && column.anchor >= 0) {
-      const OwnRelations& own = column.relations;
-      const auto is_in_class = [&](int example) { return own.begin <= example && example < own.end; };
-      // A mix of two examples of the class is taken once, by its first.
-      const bool is_taken =
-          !kByClass || row.own < 0 || (is_in_class(row.own) && !(row.own == row.second && is_in_class(row.first)));
-      if (is_taken)
-        label = kByClass ? mixed_label(own, args.pairs, args.both_orders, 0, row.first, row.second, row.lambda)
-                         : mixed_label(args.relations, args.pairs, args.both_orders, column.anchor, row.first,
-                                       row.second, row.lambda);
+    if (use != RowUse::kNone && column.exists != 0) {
+      if constexpr (kByClass) {
+        const OwnRelations& own = column.relations;
+        const auto is_in_class = [&](int example) { return own.begin <= example && example < own.end; };
+        // A mix of two examples of the class is taken once, by its first.
+        const bool is_taken =
+            use == RowUse::kOfBoth ||
+            (use == RowUse::kOfFirst ? is_in_class(row.first) : is_in_class(row.second) && !is_in_class(row.first));
+        if (is_taken) label = mixed_label(own, args.pairs, args.both_orders, 0, row.first, row.second, row.lambda);
+      } else {
+        label =
+            mixed_label(args.relations, args.pairs, args.both_orders, column.anchor, row.first, row.second, row.lambda);
+      }
     }
     const bool is_used = label != -1.f;
     const float s = product * row.inverse + column.flaw;
@@ -218,7 +221,7 @@ __device__ __forceinline__ float slope_of(const TileArgs& tile, const TileTerm& 
 
 // Uses are sorted by example, and examples by class: 64 uses in a row belong to one class or a few, whose anchors are
 // one range of places. A block takes so many chunks of uses, and the anchors of their classes 32 at a time.
-// visit has begin(), then chunk(product, rows, columns, mixes) for every chunk, then end(place, last place) of a tile.
+// visit has begin(), then chunk(product, which rows, mixes) for every chunk, then end(place, last place) of a tile.
 template <bool kByClass, class Visit>
 __device__ __forceinline__ void walk_uses(const TileArgs& tile, const TileMemory& memory, Visit& visit) {
   const AnchorSumsArgs<float>& args = tile.args;
@@ -237,29 +240,36 @@ __device__ __forceinline__ void walk_uses(const TileArgs& tile, const TileMemory
     place = args.anchors_of[2 * example(begin)];
     last_place = args.anchors_of[2 * example(end - 1) + 1];
   }
-  const auto use_of = [&](int chunk) {  // that of this thread's row; -1 past the end
+  const auto read_mix = [&](int chunk, MixAhead& ahead) {  // that of this thread's row
     const int64_t use = begin + int64_t(chunk) * kTileMixes + threadIdx.x / kRowParts;
-    if (use >= end) return int64_t(-1);
-    return kByClass ? mixes.uses[use] : use;
+    ahead = MixAhead();
+    if (use >= end) return;
+    const int64_t which = kByClass ? mixes.uses[use] : use;
+    const bool is_second = which >= mixes.count;
+    ahead.mix = is_second ? which - mixes.count : which;
+    ahead.use = !kByClass          ? RowUse::kOfBoth
+                : !is_second       ? RowUse::kOfFirst
+                : args.both_orders ? RowUse::kOfSecond
+                                   : RowUse::kNone;
   };
-  const auto load = [&](int chunk, int64_t use) {
-    const int stage = chunk % tile.stages;
-    const bool is_second_use = use >= mixes.count;
-    int64_t mix = is_second_use ? use - mixes.count : use;
-    if (is_second_use && !args.both_orders) mix = -1;
-    load_mix(tile, memory, memory.moving(stage), memory.rows(chunk % 2), mix, is_second_use, !kByClass);
+  const auto load = [&](int chunk, const MixAhead& ahead) {
+    load_mix(tile, memory, memory.moving(chunk % tile.stages), memory.rows(chunk % 2), memory.uses(chunk % 2), ahead);
   };
   for (; place < last_place; place += kTileAnchors) {
+    MixAhead ahead;
+    read_mix(0, ahead);
     load_anchors(tile, memory, memory.fixed(), memory.columns(0), place, last_place);
-    load(0, use_of(0));
+    ahead.read_inverse(tile);
+    load(0, ahead);
     __pipeline_commit();
-    int64_t next_use = 1 < chunks ? use_of(1) : -1;  // read a chunk ahead: where the rows are depends on it
+    read_mix(1, ahead);
     visit.begin();
+    ahead.read_inverse(tile);
     for (int chunk = 0; chunk < chunks; ++chunk) {
       if (tile.stages == 2) {
-        if (chunk + 1 < chunks) load(chunk + 1, next_use);
+        if (chunk + 1 < chunks) load(chunk + 1, ahead);
         __pipeline_commit();
-        if (chunk + 2 < chunks) next_use = use_of(chunk + 2);
+        read_mix(chunk + 2, ahead);
         __pipeline_wait_prior(1);
       } else {
         __pipeline_wait_prior(0);
@@ -268,11 +278,14 @@ __device__ __forceinline__ void walk_uses(const TileArgs& tile, const TileMemory
       const Bf16* const chunk_mixes = memory.moving(chunk % tile.stages);
       SumFragment product;
       inner_products(memory, chunk_mixes, memory.fixed(), args.size, product);
-      visit.chunk(product, memory.rows(chunk % 2), memory.columns(0), chunk_mixes);
+      if (tile.stages == 2) ahead.read_inverse(tile);  // it comes while terms are computed
+      visit.chunk(product, chunk % 2, chunk_mixes);
       __syncthreads();
       if (tile.stages == 1 && chunk + 1 < chunks) {
-        load(chunk + 1, use_of(chunk + 1));
+        load(chunk + 1, ahead);
         __pipeline_commit();
+        read_mix(chunk + 2, ahead);
+        ahead.read_inverse(tile);
       }
     }
     __pipeline_wait_prior(0);
@@ -298,25 +311,40 @@ __device__ __forceinline__ void blocks_of_anchor(const TileArgs& tile, int64_t a
 
 // ---- what is made before -----------------------------------------------------------------------------------------
 
-constexpr int kSplitWarps = 8;
+constexpr int kTableWarps = 8;
 
-// The anchors' high and low parts, a warp for each.
-static __global__ void __launch_bounds__(kSplitWarps* kWarp)
-    split_anchors(const AnchorSumsArgs<float> args, Bf16* __restrict__ split, float* __restrict__ flaw) {
-  const int64_t place = int64_t(blockIdx.x) * kSplitWarps + threadIdx.x / kWarp, m = args.relations.anchors;
+// The anchors' high and low parts and columns, a warp for each.
+static __global__ void __launch_bounds__(kTableWarps* kWarp)
+    make_columns(const AnchorSumsArgs<float> args, const AnchorFactors<float>* factors,  // [m] by anchor, or null
+                 Bf16* __restrict__ split, TileColumn* __restrict__ columns) {
+  const int64_t place = int64_t(blockIdx.x) * kTableWarps + threadIdx.x / kWarp, m = args.relations.anchors;
   if (place >= m) return;
   const int64_t anchor = args.anchor_order == nullptr ? place : args.anchor_order[place];
   const float* const row = args.anchors + anchor * args.size;
-  float none = 0.f;
-  for (int64_t k = threadIdx.x % kWarp; k < args.size; k += kWarp) none += 0.f * row[k];
-  none = warp_sum(none);
-  const bool is_finite = none == 0.f;
+  float nothing = 0.f;
+  for (int64_t k = threadIdx.x % kWarp; k < args.size; k += kWarp) nothing += 0.f * row[k];
+  nothing = warp_sum(nothing);
+  const bool is_finite = nothing == 0.f;
   for (int64_t k = threadIdx.x % kWarp; k < args.size; k += kWarp) {
     const SplitNumber parts(is_finite ? row[k] : 0.f);
     split[place * args.size + k] = parts.high;
     split[(m + place) * args.size + k] = parts.low;
   }
-  if (threadIdx.x % kWarp == 0) flaw[place] = none;
+  if (threadIdx.x % kWarp != 0) return;
+  TileColumn column{1, int(anchor), {}, nothing, {}};
+  column.relations = {int(args.relations.positives[2 * anchor]), int(args.relations.positives[2 * anchor + 1]),
+                      int(args.relations.self[anchor])};
+  if (factors != nullptr) column.factors = factors[anchor];
+  columns[place] = column;
+}
+
+static __global__ void __launch_bounds__(kTableWarps* kWarp)
+    make_rows(const AnchorSumsArgs<float> args, TileRow* __restrict__ rows) {
+  const int64_t mix = int64_t(blockIdx.x) * kTableWarps + threadIdx.x / kWarp;
+  if (mix >= args.mixes.count) return;
+  const float inverse = inverse_norm_by_warp<float, Bf16>(args, true, mix);
+  if (threadIdx.x % kWarp == 0)
+    rows[mix] = {int(args.mixes.first[mix]), int(args.mixes.second[mix]), args.mixes.lambda[mix], inverse};
 }
 
 // ---- plan --------------------------------------------------------------------------------------------------------
@@ -324,8 +352,8 @@ static __global__ void __launch_bounds__(kSplitWarps* kWarp)
 // Whether these kernels can take the embeddings; what else a device has to have is for tile_stages().
 inline bool is_for_tiles(const AnchorSumsArgs<float>& args) {
   return args.element == Element::kBFloat16 && args.size % 16 == 0 && args.size > 0 && args.size <= kMostTileSize &&
-         uintptr_t(args.mixed) % 16 == 0 && args.mixes.examples < (int64_t(1) << 31) && args.mixes.count > 0 &&
-         args.relations.anchors > 0;
+         uintptr_t(args.mixed) % 16 == 0 && args.mixes.examples < kMostIndex && args.relations.anchors < kMostIndex &&
+         args.mixes.count > 0 && args.relations.anchors > 0;
 }
 
 // As many stages as the shared memory of a block has room for; 0 if there is not even room for one.
@@ -350,19 +378,22 @@ inline int64_t tile_chunks(const AnchorSumsArgs<float>& args) {
 
 // Pieces of the workspace that every kernel needs, and the arguments that point to them.
 struct TilePieces {
-  float* inverse;
-  Bf16* split;
-  float* flaw;
+  TileRow* rows;        // [p]
+  TileColumn* columns;  // [m]
+  Bf16* split;          // [2, m, d]
 
   TilePieces(const AnchorSumsArgs<float>& args, Workspace& space)
-      : inverse(space.take<float>(args.mixes.count)),
-        split(space.take<Bf16>(2 * args.relations.anchors * args.size)),
-        flaw(space.take<float>(args.relations.anchors)) {}
+      : rows(space.take<TileRow>(args.mixes.count)),
+        columns(space.take<TileColumn>(args.relations.anchors)),
+        split(space.take<Bf16>(2 * args.relations.anchors * args.size)) {}
 
-  TileArgs prepare(const AnchorSumsArgs<float>& args, int stages, void* stream) const {
-    launch("anchor_sums, anchors", split_anchors, dim3(unsigned(ceil_div(args.relations.anchors, kSplitWarps))),
-           kSplitWarps * kWarp, stream, args, split, flaw);
-    return {with_inverse_norms(args, inverse, stream), DeviceRho<float>(args.rho), stages, 0, split, flaw, nullptr};
+  TileArgs prepare(const AnchorSumsArgs<float>& args, const AnchorFactors<float>* factors, int stages, int64_t chunks,
+                   void* stream) const {
+    const auto blocks = [](int64_t count) { return dim3(unsigned(ceil_div(count, kTableWarps))); };
+    launch("anchor_sums, anchors", make_columns, blocks(args.relations.anchors), kTableWarps * kWarp, stream, args,
+           factors, split, columns);
+    launch("anchor_sums, mixes", make_rows, blocks(args.mixes.count), kTableWarps * kWarp, stream, args, rows);
+    return {args, DeviceRho<float>(args.rho), stages, chunks, split, rows, columns};
   }
 };
 

@@ -41,14 +41,14 @@ struct TileAnchorGradients {
 
   __device__ __forceinline__ static int column(int c) { return (int(threadIdx.x) / kWarp + c * kTileWarps) * kColumns; }
 
-  __device__ __forceinline__ void chunk(const SumFragment& product, const TileRow* rows, const TileColumn* columns,
-                                        const Bf16* mixes) {
+  __device__ __forceinline__ void chunk(const SumFragment& product, int which, const Bf16* mixes) {
     Bf16 *const high = memory.slopes, *const low = high + kTileAnchors * kMixesStride;
     METRIX_UNROLL
     for (int k = 0; k < 4; ++k) {
-      const TileRow& row = rows[row_of(k)];
-      const TileColumn& of_anchor = columns[column_of(k)];
-      const TileTerm term = TileTerm::of<kByClass>(tile.args, row, of_anchor, product[k]);
+      const TileRow& row = memory.rows(which)[row_of(k)];
+      const TileColumn& of_anchor = memory.columns(0)[column_of(k)];
+      const TileTerm term =
+          TileTerm::of<kByClass>(tile.args, row, memory.uses(which)[row_of(k)], of_anchor, product[k]);
       const float slope = slope_of<Family>(tile, term, of_anchor);
       const SplitNumber parts(term.is_used ? row.inverse * slope : 0.f);
       high[column_of(k) * kMixesStride + row_of(k)] = parts.high;
@@ -122,22 +122,22 @@ __global__ void __launch_bounds__(kTermThreads)
 // The places of the anchors that may use one of 64 mixes in a row: those of the classes of their firsts, and of their
 // seconds. Where the two overlap or touch they are one.
 struct TilePlaces {
-  int64_t begin[2] = {0, 0}, end[2] = {0, 0};
+  int begin[2] = {0, 0}, end[2] = {0, 0};
 
   template <bool kByClass>
   __device__ __forceinline__ static TilePlaces of(const AnchorSumsArgs<float>& args, int64_t first_mix) {
     TilePlaces places;
     if constexpr (!kByClass) {
-      places.end[0] = args.relations.anchors;
+      places.end[0] = int(args.relations.anchors);
     } else {
       METRIX_UNROLL
       for (int who = 0; who < 2; ++who) {
         if (who == 1 && !args.both_orders) break;
         const int64_t* const examples = who == 0 ? args.mixes.first : args.mixes.second;
-        int64_t least = args.relations.anchors, most = 0;
+        int least = int(args.relations.anchors), most = 0;
         for (int row = int(threadIdx.x) % kWarp; row < kTileMixes && first_mix + row < args.mixes.count; row += kWarp) {
           const int64_t example = examples[first_mix + row];
-          const int64_t begin = args.anchors_of[2 * example], end = args.anchors_of[2 * example + 1];
+          const int begin = int(args.anchors_of[2 * example]), end = int(args.anchors_of[2 * example + 1]);
           least = begin < least ? begin : least;
           most = end > most ? end : most;
         }
@@ -155,16 +155,15 @@ struct TilePlaces {
   }
 
   __device__ __forceinline__ int tiles(int who) const {
-    const int64_t count = who == 0 ? end[0] - begin[0] : end[1] - begin[1];
+    const int count = who == 0 ? end[0] - begin[0] : end[1] - begin[1];
     return count > 0 ? int(ceil_div(count, kTileAnchors)) : 0;
   }
 
   // The first place of a tile, and one past the last of its range.
-  __device__ __forceinline__ int64_t place(int tile) const {
-    return tile < tiles(0) ? begin[0] + int64_t(tile) * kTileAnchors
-                           : begin[1] + int64_t(tile - tiles(0)) * kTileAnchors;
+  __device__ __forceinline__ int place(int tile) const {
+    return tile < tiles(0) ? begin[0] + tile * kTileAnchors : begin[1] + (tile - tiles(0)) * kTileAnchors;
   }
-  __device__ __forceinline__ int64_t last(int tile) const { return tile < tiles(0) ? end[0] : end[1]; }
+  __device__ __forceinline__ int last(int tile) const { return tile < tiles(0) ? end[0] : end[1]; }
 };
 
 template <class Family, bool kByClass>
@@ -177,7 +176,10 @@ __global__ void __launch_bounds__(kTileThreads) tile_mixed_gradients(const TileA
   const TileRow* const rows = memory.rows(0);
 
   const int64_t own_mix = first_mix + threadIdx.x / kRowParts;
-  load_mix(tile, memory, memory.fixed(), memory.rows(0), own_mix < args.mixes.count ? own_mix : -1, false, true);
+  MixAhead own;
+  if (own_mix < args.mixes.count) own = {own_mix, RowUse::kOfBoth, 0.f};
+  own.read_inverse(tile);
+  load_mix(tile, memory, memory.fixed(), memory.rows(0), memory.uses(0), own);
   const TilePlaces places = TilePlaces::of<kByClass>(args, first_mix);
   const int tiles = places.tiles(0) + places.tiles(1);
   const auto load = [&](int at) {
@@ -210,7 +212,8 @@ __global__ void __launch_bounds__(kTileThreads) tile_mixed_gradients(const TileA
     inner_products(memory, memory.fixed(), anchors, args.size, product);
     METRIX_UNROLL
     for (int k = 0; k < 4; ++k) {
-      const TileTerm term = TileTerm::of<kByClass>(args, rows[row_of(k)], columns[column_of(k)], product[k]);
+      const TileTerm term =
+          TileTerm::of<kByClass>(args, rows[row_of(k)], memory.uses(0)[row_of(k)], columns[column_of(k)], product[k]);
       const float slope = slope_of<Family>(tile, term, columns[column_of(k)]);
       if (term.is_used) along[k / 2] += slope * term.s;
       const SplitNumber parts(slope);
@@ -299,9 +302,7 @@ inline void tile_backward(const AnchorSumsArgs<float>& args, const AnchorSumsGra
                           int stages, void* stream) {
   const TileBackwardPlan plan(args, Workspace(workspace));
   launch_prepare_anchors(args, gradient, plan.factors, stream);
-  TileArgs tile = plan.pieces.prepare(args, stages, stream);
-  tile.chunks = plan.chunks;
-  tile.factors = plan.factors;
+  const TileArgs tile = plan.pieces.prepare(args, plan.factors, stages, plan.chunks, stream);
   with_tile_kind(args, [&](auto family, auto by_class) {
     using Family = decltype(family);
     constexpr bool kByClass = decltype(by_class)::value;

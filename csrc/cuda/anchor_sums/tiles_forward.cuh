@@ -11,17 +11,19 @@ template <class Family, bool kByClass>
 struct TileSums {
   using Sum = typename Family::template Sum<float, 1, Sides::kBoth>;
   const TileArgs& tile;
+  const TileMemory& memory;
   PartialSum<float>* of_warps;  // shared: [warp][8 anchors][side]
   PartialSum<float>* cells;     // of this block: [m, 2] by place
   Sum sum[2];
 
   __device__ __forceinline__ void begin() { sum[0] = sum[1] = Sum(); }
 
-  __device__ __forceinline__ void chunk(const SumFragment& product, const TileRow* rows, const TileColumn* columns,
-                                        const Bf16*) {
+  __device__ __forceinline__ void chunk(const SumFragment& product, int which, const Bf16*) {
     METRIX_UNROLL
     for (int k = 0; k < 4; ++k) {
-      const TileTerm term = TileTerm::of<kByClass>(tile.args, rows[row_of(k)], columns[column_of(k)], product[k]);
+      const TileTerm term =
+          TileTerm::of<kByClass>(tile.args, memory.rows(which)[row_of(k)], memory.uses(which)[row_of(k)],
+                                 memory.columns(0)[column_of(k)], product[k]);
       const float s[1] = {term.s};
       sum[k % 2].template add<true>(tile.rho, s, term.weight, !term.is_used);
     }
@@ -57,7 +59,7 @@ struct TileSums {
 template <class Family, bool kByClass>
 __global__ void __launch_bounds__(kTileThreads) tile_sums(const TileArgs tile, PartialSum<float>* cells) {
   const TileMemory memory(tile.args.size, tile.stages);
-  TileSums<Family, kByClass> visit{tile, reinterpret_cast<PartialSum<float>*>(memory.slopes),
+  TileSums<Family, kByClass> visit{tile, memory, reinterpret_cast<PartialSum<float>*>(memory.slopes),
                                    cells + int64_t(blockIdx.x) * tile.args.relations.anchors * 2};
   walk_uses<kByClass>(tile, memory, visit);
 }
@@ -99,8 +101,7 @@ struct TileForwardPlan {
 inline void tile_forward(const AnchorSumsArgs<float>& args, const AnchorSumsOutput<float>& output, void* workspace,
                          int stages, void* stream) {
   const TileForwardPlan plan(args, Workspace(workspace));
-  TileArgs tile = plan.pieces.prepare(args, stages, stream);
-  tile.chunks = plan.chunks;
+  const TileArgs tile = plan.pieces.prepare(args, nullptr, stages, plan.chunks, stream);
   with_tile_kind(args, [&](auto family, auto by_class) {
     using Family = decltype(family);
     constexpr bool kByClass = decltype(by_class)::value;
