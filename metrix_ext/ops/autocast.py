@@ -20,3 +20,12 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def without_autocast_cache(device: torch.device) -> AbstractContextManager[object]:
+    """In it, weights are cast each time they are used. Autocast's cache would keep those that were cast without a
+    graph, and hand them to computations that need their gradients."""
+    dtype = autocast_dtype(device)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype, cache_enabled=False)
