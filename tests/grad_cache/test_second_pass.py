@@ -92,16 +92,17 @@ def test_batch_norm_statistics_move_in_the_first_pass_only(mix: str) -> None:
 
 
 def test_batch_norm_statistics_of_mixed_images_move_once() -> None:
-    """Every mix is in the network three times, and counts once."""
-    network = backbone().train()
-    seen: list[int] = []
-    network[1].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    images, labels = batch()
-    mx.GradCache(criterion("ms", "input"), network, head(), micro_batch=5)(images, labels)
-    mixes = (sum(seen) - 2 * len(images)) // 3
-    assert mixes > 0
-    assert network[1].num_batches_tracked < len(seen) / 2
-    assert max(seen) == 5
+    """Every mix is in the network three times, and counts when the loss is computed."""
+    network, table, sizes = backbone().train(), criterion("ms", "input"), []
+    network[1].register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    counted = []
+    table.register_forward_hook(lambda *_: counted.extend([len(sizes), *map(torch.clone, network.buffers())]))
+    mx.GradCache(table, network, head(), micro_batch=5)(*batch())
+    forwards, *statistics = counted
+    images, mixes = 3, forwards - 3
+    assert mixes > 0 and len(sizes) == 2 * images + 3 * mixes and max(sizes) == 5
+    assert network[1].num_batches_tracked == forwards
+    assert all(torch.equal(a, b) for a, b in zip(network.buffers(), statistics, strict=True))
 
 
 def test_a_whole_batch_in_training_mode_is_batch_norms() -> None:
