@@ -23,8 +23,11 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def without_autocast_cache(device: torch.device) -> AbstractContextManager[object]:
-    """In it, weights are cast each time they are used. Autocast's cache would keep those that were cast without a
-    graph, and hand them to computations that need their gradients."""
+    """In it, weights are cast each time they are used.
+
+    A cache hands what was cast without a graph to computations that need the gradients of the weights, in releases of
+    torch without pytorch/pytorch pull request 165068.
+    """
     dtype = autocast_dtype(device)
     if dtype is None:
         return contextlib.nullcontext()

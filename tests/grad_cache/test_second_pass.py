@@ -11,6 +11,7 @@ import metrix_ext as mx
 from tests.grad_cache.networks import (
     CHANNELS,
     DIM,
+    Run,
     backbone,
     batch,
     criterion,
@@ -64,16 +65,15 @@ def test_gradients_with_dropout_are_those_of_what_it_has_drawn() -> None:
 
 
 def test_the_next_step_draws_anew() -> None:
-    recording = Recording()
-    network = nn.Sequential(backbone(), nn.Dropout(0.5), recording)
-    step = mx.GradCache(loss("ms"), network, head(), micro_batch=6)
+    """The generator goes on from where the loss has left it, which draws lambda."""
+    network, last, table = nn.Sequential(backbone(), nn.Dropout(0.5)), head(), criterion("ms", "embed")
     network[1].train()
+    images, labels = batch()
     torch.manual_seed(0)
-    step(*batch())
+    mx.GradCache(table, network, last, micro_batch=6)(images, labels)
     after = torch.get_rng_state()
     torch.manual_seed(0)
-    for x in batch()[0].split(6):
-        network(x)
+    table(torch.cat([last(network(x)) for x in images.split(6)]), labels)
     assert torch.equal(after, torch.get_rng_state())
 
 
@@ -113,56 +113,64 @@ def test_a_whole_batch_in_training_mode_is_batch_norms() -> None:
 
 @pytest.mark.parametrize("mix", ["none", "feature", "input"])
 def test_autocast(mix: str) -> None:
-    """bfloat16 in all passes; the weights that were cast without a graph are not taken for those of the second pass."""
+    """bfloat16 in all passes, and as near to one piece as that is to float32."""
     modules = [module.float() for module in (criterion("ms", mix), backbone(), head())]
     images, labels = batch()
     images = images.float()
-    recording = Recording()
-    modules[1] = nn.Sequential(modules[1][0], recording, *modules[1][1:])
-
-    def under_autocast(run):
-        def run_there(*modules: nn.Module) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return run(*modules)
-
-        return run_there
-
-    want = loss_and_gradients(under_autocast(in_one_piece(mix, images, labels)), *modules)
-    got = loss_and_gradients(under_autocast(in_micro_batches(images, labels, 5)), *modules)
-    exact = loss_and_gradients(in_one_piece(mix, images, labels), *modules)
+    whole, parts = in_one_piece(mix, images, labels), in_micro_batches(images, labels, 5)
+    exact = loss_and_gradients(whole, *modules)
+    want, got = (loss_and_gradients(under_autocast(run), *modules) for run in (whole, parts))
     assert all(relative_error(g, w) < 0.02 for g, w in zip(got, want, strict=True))
     assert relative_error(got[1], exact[1]) > 1e-4
 
-    mx.GradCache(*modules, micro_batch=5)(images, labels)
-    with torch.autocast("cpu", torch.bfloat16):
-        mx.GradCache(*modules, micro_batch=5)(images, labels)
-    types = [x.dtype for x in recording.seen]
-    half = len(types) // 2
-    assert set(types[:half]) == {torch.float32}
-    assert set(types[half:]) == {torch.bfloat16}
+
+def under_autocast(run: Run) -> Run:
+    def run_there(*modules: nn.Module) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run(*modules)
+
+    return run_there
 
 
-def test_backward_leaves_autocast() -> None:
-    """Its products are of the type of what they are the gradients of: here of float32, which bfloat16 would spoil."""
+def test_autocast_casts_in_both_passes() -> None:
+    """Without its cache, which would keep weights that the first pass has cast without a graph."""
+    network, seen = backbone().float(), []
+    network[0].register_forward_hook(
+        lambda module, inputs, output: seen.append((output.dtype, torch.is_autocast_cache_enabled()))
+    )
+    images, labels = batch()
+    run = in_micro_batches(images.float(), labels, 5)
+    under_autocast(run)(loss("ms").float(), network, head().float())
+    assert seen == [(torch.bfloat16, False)] * 6
+    run(loss("ms").float(), network, head().float())
+    assert seen[6:] == [(torch.float32, True)] * 6
 
-    class InFloat32(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.linear = nn.Linear(192, DIM)
 
-        def forward(self, x: Tensor) -> Tensor:
-            with torch.autocast("cpu", enabled=False):
-                return F.normalize(self.linear(x.flatten(1)))
+class InFloat32(nn.Module):
+    """A layer that does not follow autocast, and whose gradients bfloat16 would spoil."""
 
-    network = InFloat32()
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(inputs, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return F.normalize(self.linear(x.flatten(1)))
+
+
+@pytest.mark.parametrize("mix", ["none", "feature"])
+def test_backward_leaves_autocast(mix: str) -> None:
+    """Of the network, and of a head behind the cut."""
+    modules = criterion("ms", mix).float(), nn.AvgPool2d(2), InFloat32(48)
     images, labels = batch()
     results = []
     for enabled in (False, True):
-        network.zero_grad()
+        modules[2].zero_grad()
+        torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            mx.GradCache(loss("ms").float(), network, micro_batch=5)(images.float(), labels)
-        results.append([parameter.grad for parameter in network.parameters()])
+            mx.GradCache(*modules, micro_batch=5)(images.float(), labels)
+        results.append([parameter.grad.clone() for parameter in modules[2].parameters()])
     assert_close(results[1], results[0], rtol=1e-6)
 
 
