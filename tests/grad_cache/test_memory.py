@@ -83,3 +83,23 @@ def test_nothing_is_kept_in_the_first_pass() -> None:
     network.register_forward_hook(lambda module, inputs, output: kept.append(output.requires_grad))
     mx.GradCache(criterion("ms", "none"), network, micro_batch=4)(*batch(10))
     assert kept == [False] * 3 + [True] * 3
+
+
+def test_a_batch_that_fits_runs_once() -> None:
+    calls: list[bool] = []
+    network = nn.Sequential(wide(), nn.Flatten(), nn.Linear(CHANNELS * 4, 5).double())
+    network.register_forward_hook(lambda module, inputs, output: calls.append(output.requires_grad))
+    mx.GradCache(criterion("ms", "none"), network, micro_batch=10)(*batch(10))
+    assert calls == [True]
+
+
+def test_feature_maps_are_gone_when_their_gradient_is_known() -> None:
+    network, table, maps, alive = wide(), criterion("ms", "feature"), [], []
+
+    def remember(module: nn.Module, args: Any, kwargs: Any) -> None:
+        maps.append(weakref.ref(kwargs["source"]["feature"]))
+
+    table.register_forward_pre_hook(remember, with_kwargs=True)
+    network.register_forward_hook(lambda *_: alive.extend(ref() is not None for ref in maps))
+    mx.GradCache(table, network, head(), micro_batch=4)(*batch(10))
+    assert alive == [False] * 3
