@@ -45,7 +45,8 @@ def write(folder: Path, state: dict[str, Any]) -> None:
             raise
         kept = any((folder / name).exists() for name in (NEWEST, PREVIOUS))
         before = "the one before is kept" if kept else "there is none yet"
-        raise UserError(f"{newest} cannot be written ({cause.strerror}), {before}: make room for it") from None
+        why = f"({cause.strerror}): {before}; put that right and start again"
+        raise UserError(f"{newest} cannot be written {why}") from None
     finally:
         unfinished.unlink(missing_ok=True)
 

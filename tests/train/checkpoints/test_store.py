@@ -184,8 +184,8 @@ def test_a_full_disk(numbers, before, tmp_path, capsys):
     with pytest.raises(UserError) as raised:
         write(tmp_path, state(3) | {"more": torch.zeros(numbers)})
     kept = "the one before is kept" if before else "there is none yet"
-    wanted = f"{tmp_path / NEWEST} cannot be written (No space left on device), {kept}: make room for it"
-    assert str(raised.value) == wanted
+    wanted = f"cannot be written (No space left on device): {kept}; put that right and start again"
+    assert str(raised.value) == f"{tmp_path / NEWEST} {wanted}"
     assert names(tmp_path) == files
     if before:
         assert_state(read(tmp_path), 2)
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_in_the_middle(tmp_path):
     write(tmp_path, state(1))
     with (
         largest_file(100_000),
-        pytest.raises(UserError, match=r"cannot be written \(File too large\), the one before is"),
+        pytest.raises(UserError, match=r"cannot be written \(File too large\): the one before is"),
     ):
         write(tmp_path, {"more": torch.zeros(100_000)})
     assert names(tmp_path) == [NEWEST]
@@ -218,7 +218,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_disk_that_fails_to_keep_what_was_written(tmp_path, monkeypatch):
     write(tmp_path, state(1))
     monkeypatch.setattr(store.os, "fsync", refuse)
-    with pytest.raises(UserError, match=r"cannot be written \(Input/output error\), the one before is kept"):
+    with pytest.raises(UserError, match=r"cannot be written \(Input/output error\): the one before is kept"):
         write(tmp_path, state(2))
     assert names(tmp_path) == [NEWEST]
     assert_state(read(tmp_path), 1)
@@ -229,7 +229,7 @@ def refuse(*_: object) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\), there is none yet"):
+    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\): there is none yet"):
         write(tmp_path / "gone", state(1))
 
 
