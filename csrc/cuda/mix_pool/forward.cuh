@@ -53,6 +53,7 @@ __global__ void __launch_bounds__(kTileThreads)
 template <class T, Channels C, class Tile, bool kArgmax>
 __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
     pool_others(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
+  static_assert(Tile::kMixes % kBlockMixes<T> == 0, "all mixes of a block are in one tile, or all in none");
   const int64_t begin = int64_t(blockIdx.x) * kBlockMixes<T>;
   if (is_tile(args.mixes, begin / Tile::kMixes * Tile::kMixes, Tile::kMixes)) return;
   const int64_t own = begin + own_warp() * kWarpMixes;
