@@ -93,7 +93,7 @@ def load(module: nn.Module, arch: str, weights: str, image_size: int) -> None:
     if name in published.__members__:
         files.fit(module, prepare(download(published[name])))
     elif weights == "imagenet" or not looks_like_path(weights):
-        names = ", ".join(published.__members__) or "none"
+        names = ", ".join(one.name for one in published)
         raise UserError(f"torchvision has no weights {name} for {arch}, but {names}; or give the path of a state dict")
     else:
         files.load(module, weights, what, prepare)
