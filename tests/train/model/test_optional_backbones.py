@@ -114,7 +114,7 @@ class TestTimm:
         [
             ("resnet1", "map", "timm has no resnet1: perhaps resnet"),
             ("resnet18", "class", "timm:resnet18 has no class token"),
-            ("vit_tiny_patch16_224", "map", "--arch timm:vit_tiny_patch16_224 (takes no images of|gives .* for an image of) 8 pixels"),
+            ("vit_tiny_patch16_224", "map", "vit_tiny_patch16_224 (takes no|gives .* for an) images? of 8 pixels"),
         ],
     )
     def test_what_cannot_be_built(self, name, tokens, words):
