@@ -1,0 +1,98 @@
+"""Cars196 (Krause et al. 2013): the first 98 of its 196 models train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+
+from ...files import reading, require_file
+from ..images import Collection
+from .listed import Row, collect
+from .published import Layout, Published, locate
+
+NAMES = "cars_meta.mat"  # beside the devkit's annotations, and not needed
+DEVKIT = ("devkit", "car_devkit/devkit", "")  # as the archive has it, as a well-known mirror, beside the images
+
+
+def in_devkit(name: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}".lstrip("/") for folder in DEVKIT)
+
+
+PUBLISHED = Published(
+    name="Cars196",
+    page="Stanford Cars, ai.stanford.edu/~jkrause/cars/car_dataset.html",
+    folders=("cars196", "stanford_cars", "cars"),
+    layouts=(
+        Layout("cars_annos.mat beside car_ims/", {"all": ("cars_annos.mat",), "images": ("car_ims",)}),
+        Layout(
+            "cars_train/, cars_test/, cars_train_annos.mat and cars_test_annos_withlabels.mat, these in devkit/ or not",
+            {
+                "train": in_devkit("cars_train_annos.mat"),
+                "test": in_devkit("cars_test_annos_withlabels.mat"),
+                "images of train": ("cars_train",),
+                "images of test": ("cars_test",),
+            }
+        ),
+    ),
+)
+
+
+def load(path: str | None, _image_size: int) -> Collection:
+    """Classes by their numbers. The lists to train and to test classifiers on, which halve every class, are pooled."""
+    files = locate(path, PUBLISHED)
+    if "all" in files:
+        rows = annotated(files["all"], "relative_im_path", files["images"].parent)
+        names = class_names(files["all"])
+    else:
+        rows = [row for part in ("train", "test") for row in annotated(files[part], "fname", images(files, part))]
+        names = class_names(files["train"].with_name(NAMES))
+    return collect(rows, names)
+
+
+def images(files: dict[str, Path], part: str) -> Path:
+    """The folder with the images, which some archives hold in another one of that name."""
+    folder = files[f"images of {part}"]
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def annotated(file: Path, column: str, folder: Path) -> list[Row]:
+    """The images of the struct array `annotations`: the path of each is in that column, its class in `class`."""
+    with reading(file, "annotations of Cars196"):
+        found = read(file).get("annotations")
+        if not isinstance(found, np.ndarray) or not {column, "class"} <= set(found.dtype.names or ()):
+            raise ValueError(f"it lacks the struct array annotations with {column} and class")
+        pairs = zip(np.atleast_1d(found[column]).flat, np.atleast_1d(found["class"]).flat, strict=True)
+        rows = [Row(folder / text(name), whole_number(number)) for name, number in pairs]
+        if not rows:
+            raise ValueError("it has no annotated images")
+        return rows
+
+
+def class_names(file: Path) -> dict[int, str]:
+    """By the numbers of the classes, from 1; nothing if the file has none."""
+    if not file.exists():
+        return {}
+    with reading(file, "class names of Cars196"):
+        names = np.atleast_1d(read(file).get("class_names", []))
+        return {number: text(name) for number, name in enumerate(names.flat, 1)}
+
+
+def read(file: Path) -> dict[str, Any]:
+    require_file(file)
+    return loadmat(file, appendmat=False, squeeze_me=True, variable_names=("annotations", "class_names"))
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"it has {type(value).__name__} where a name was expected")
+    return value
+
+
+def whole_number(value: Any) -> int:
+    if not np.isscalar(value) or int(value) != value:  # type: ignore[call-overload]
+        raise ValueError("the class of an image is no whole number")
+    return int(value)  # type: ignore[call-overload]
