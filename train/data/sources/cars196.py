@@ -93,6 +93,6 @@ def text(value: Any) -> str:
 
 
 def whole_number(value: Any) -> int:
-    if not np.isscalar(value) or int(value) != value:  # type: ignore[call-overload]
-        raise ValueError("the class of an image is no whole number")
-    return int(value)  # type: ignore[call-overload]
+    if not isinstance(value, int | float | np.number) or int(value) != value:
+        raise ValueError("it has an image whose class is no whole number")
+    return int(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...files import reading
 from ..images import Collection
 from . import folder
-from .listed import Row, collect, lines, split
+from .listed import Row, collect, lines, split, whole_number
 from .published import Layout, Published, locate
 
 PUBLISHED = Published(
@@ -36,9 +36,10 @@ def load(path: str | None, image_size: int) -> Collection:
     with reading(files["paths"], "a list of images"):
         paths = by_image(files["paths"], ("image_id", "path"))
     with reading(files["classes"], "a list of classes"):
-        classes = {image: int(number) for image, number in by_image(files["classes"], ("image_id", "class_id")).items()}
+        labels = by_image(files["classes"], ("image_id", "class_id"))
+        classes = {image: whole_number(label, line) for line, (image, label) in enumerate(labels.items(), 1)}
         if odd := classes.keys() ^ paths.keys():
-            raise ValueError(f"image {min(odd)} stands in one of it and {files['paths'].name} only")
+            raise ValueError(f"image {min(odd)} is either not in it or not in {files['paths'].name}")
         rows = [Row(files["images"] / path, classes[image]) for image, path in paths.items()]
         # A species has its name in that of its folder: 001.Black_footed_Albatross.
         return collect(rows, {classes[image]: Path(path).parent.name or path for image, path in paths.items()})
@@ -49,7 +50,7 @@ def by_image(file: Path, header: tuple[str, str]) -> dict[int, str]:
     found: dict[int, str] = {}
     for number, line in enumerate(lines(file), 1):
         image, value = split(line, header, number)
-        if int(image) in found:
+        if (index := whole_number(image, number)) in found:
             raise ValueError(f"line {number} lists image {image} again")
-        found[int(image)] = value
+        found[index] = value
     return found

@@ -30,12 +30,12 @@ EMPTY = "classes without images"
 
 
 def load(path: str | None, image_size: int) -> Collection:
-    """One folder per class, in the order of their sorted names, the images at any depth in it; or a table as of csv.py."""
+    """One folder per class, in the order of their sorted names, the images at any depth; or a table as of csv.py."""
     root = existing(path)
     if root.suffix.lower() in tables.SUFFIXES and not root.is_dir():
         return csv.load(path, image_size)
     if not root.is_dir():
-        raise UserError(f"{path} is no folder: give one that holds a folder of images per class")
+        raise UserError(f"{path} is no folder: give one that holds a folder of images per class, or a table")
     files: list[Path] = []
     labels: list[int] = []
     names: list[str] = []

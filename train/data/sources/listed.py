@@ -50,6 +50,13 @@ def split(line: str, header: Sequence[str], number: int) -> list[str]:
     return [text.strip() for text in found]
 
 
+def whole_number(text: str, number: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"line {number} has {text[:40]!r} where a whole number was expected") from None
+
+
 def collect(rows: Sequence[Row], names: Mapping[Any, str] = NO_NAMES) -> Collection:
     """The classes in the order of their labels, numbers before names, each with its own name where `names` has one.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...files import reading
 from ..images import Collection
-from .listed import Row, collect, fields
+from .listed import Row, collect, fields, whole_number
 from .published import Layout, Published, locate
 
 HEADER = "image_id class_id super_class_id path"
@@ -33,4 +33,5 @@ def load(path: str | None, _image_size: int) -> Collection:
 
 def listed(file: Path, part: str) -> list[Row]:
     with reading(file, "a list of images"):
-        return [Row(file.parent / name, int(number), part) for _, number, _, name in fields(file, HEADER)]
+        lines = enumerate(fields(file, HEADER), 2)
+        return [Row(file.parent / path, whole_number(label, line), part) for line, (_, label, _, path) in lines]
