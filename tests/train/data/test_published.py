@@ -277,20 +277,20 @@ def test_a_broken_list_is_named_with_its_line(tmp_path, name, damage, words):
 def test_annotations_that_are_no_annotations(tmp_path):
     folder = make_cars196(tmp_path)
     file = folder / "cars_annos.mat"
-    lacking = "lacks the struct array annotations with relative_im_path and class"
+    lacking = "lacks the struct array annotations"
     for stored in ({"annotations": np.zeros((3, 3))}, {"other": np.zeros(3)}):
         savemat(file, stored)
         assert f"{file} cannot be read as annotations of Cars196 (it {lacking})" in refused("cars196", folder)
     path = {"relative_im_path": "car_ims/000001.jpg"}
     for record, words in (
-        (path, lacking),
-        ({"relative_im_path": 3, "class": 1}, "it has int where a name was expected"),
+        (path, "struct array annotations lacks the field class"),
+        ({"relative_im_path": 3, "class": 1}, "it has a number where a name was expected"),
         ({**path, "class": "one"}, "it has an image whose class is no whole number"),
     ):
         write_annotations(file, [record, record])
         assert words in refused("cars196", folder)
     file.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(400))
-    assert f"{file} cannot be read as annotations of Cars196" in refused("cars196", folder)
+    assert "it is no MAT-file of level 5, which MATLAB saves with -v6 or -v7" in refused("cars196", folder)
 
 
 def test_one_annotated_image_is_a_list_of_one(tmp_path):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from scipy.io import loadmat
-
-from ...files import reading, require_file
+from ...files import reading
 from ..images import Collection
 from .listed import Row, collect
+from .matlab import cells, records
 from .published import Layout, Published, locate
 
 NAMES = "cars_meta.mat"  # beside the devkit's annotations, and not needed
@@ -62,14 +59,10 @@ def images(files: dict[str, Path], part: str) -> Path:
 def annotated(file: Path, column: str, folder: Path) -> list[Row]:
     """The images of the struct array `annotations`: the path of each is in that column, its class in `class`."""
     with reading(file, "annotations of Cars196"):
-        found = read(file).get("annotations")
-        if not isinstance(found, np.ndarray) or not {column, "class"} <= set(found.dtype.names or ()):
-            raise ValueError(f"it lacks the struct array annotations with {column} and class")
-        pairs = zip(np.atleast_1d(found[column]).flat, np.atleast_1d(found["class"]).flat, strict=True)
-        rows = [Row(folder / text(name), whole_number(number)) for name, number in pairs]
-        if not rows:
+        found = records(file, "annotations", (column, "class"))
+        if not found:
             raise ValueError("it has no annotated images")
-        return rows
+        return [Row(folder / text(name), whole(number)) for name, number in found]
 
 
 def class_names(file: Path) -> dict[int, str]:
@@ -77,22 +70,16 @@ def class_names(file: Path) -> dict[int, str]:
     if not file.exists():
         return {}
     with reading(file, "class names of Cars196"):
-        names = np.atleast_1d(read(file).get("class_names", []))
-        return {number: text(name) for number, name in enumerate(names.flat, 1)}
+        return {number: text(name) for number, name in enumerate(cells(file, "class_names"), 1)}
 
 
-def read(file: Path) -> dict[str, Any]:
-    require_file(file)
-    return loadmat(file, appendmat=False, squeeze_me=True, variable_names=("annotations", "class_names"))
-
-
-def text(value: Any) -> str:
+def text(value: str | float) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"it has {type(value).__name__} where a name was expected")
+        raise ValueError("it has a number where a name was expected")
     return value
 
 
-def whole_number(value: Any) -> int:
-    if not isinstance(value, int | float | np.number) or int(value) != value:
+def whole(value: str | float) -> int:
+    if isinstance(value, str) or not float(value).is_integer():
         raise ValueError("it has an image whose class is no whole number")
     return int(value)
