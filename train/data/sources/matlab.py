@@ -47,7 +47,7 @@ def records(path: Path, name: str, fields: Sequence[str]) -> list[tuple[str | fl
     found = variables(path).get(name)
     if found is None or found.kind != STRUCT:
         raise ValueError(f"it lacks the struct array {name}")
-    width, names = numbers(following(found.values))[0], bytes(following(found.values).data)
+    width, names = first(following(found.values)), bytes(following(found.values).data)
     known = [names[at : at + width].partition(b"\0")[0].decode() for at in range(0, len(names), max(1, width))]
     if missing := [field for field in fields if field not in known]:
         raise ValueError(f"its struct array {name} lacks the field {missing[0]}")
@@ -92,6 +92,8 @@ def elements(data: memoryview, order: str) -> Iterator[Element]:
     """The elements that follow one another; small ones have their data in place of the size."""
     at = 0
     while at < len(data):
+        if len(data) - at < 8:
+            raise ValueError("it ends in the middle of an element")
         kind, size = struct.unpack_from(f"{order}II", data, at)
         begin, small = at + 8, kind >> 16
         if small:
@@ -107,7 +109,7 @@ def array(element: Element) -> Array:
         raise ValueError("it has another element where an array was expected")
     parts = elements(element.data, element.order)
     flags, shape, name = following(parts), following(parts), following(parts)
-    return Array(numbers(flags)[0] & 0xFF, numbers(shape), bytes(name.data).decode(), parts)
+    return Array(first(flags) & 0xFF, numbers(shape), bytes(name.data).decode(), parts)
 
 
 def value(element: Element) -> str | float:
@@ -133,6 +135,12 @@ def numbers(element: Element) -> tuple:
     if element.kind not in NUMBERS:
         raise ValueError("it has other data where numbers were expected")
     return tuple(np.frombuffer(element.data, element.order + NUMBERS[element.kind]).tolist())
+
+
+def first(element: Element) -> int:
+    if not (found := numbers(element)):
+        raise ValueError("it has no number where one was expected")
+    return int(found[0])
 
 
 def following(parts: Iterator[Element]) -> Element:
