@@ -39,11 +39,11 @@ def damaged(whole: Collection, workers: int) -> np.ndarray:
     return np.concatenate([batch.numpy() for batch in loader])
 
 
-def require_present(whole: Collection) -> None:
-    """Raises UserError that names an image of a list if it is not there: only opening it would tell otherwise."""
-    if isinstance(whole.images, np.ndarray):
-        return
-    missing = [file for file in whole.images if not Path(file).exists()]  # type: ignore[arg-type]
-    if missing:
-        count = "1 image is" if len(missing) == 1 else f"{len(missing):,} images are"
-        raise UserError(f"{count} missing, for example {missing[0]}: put them there, or give --skip-damaged")
+def present(whole: Collection) -> np.ndarray:
+    """bool [n], all true. Raises UserError if an image is not there: a list does not tell, and an epoch is late."""
+    if not isinstance(whole.images, np.ndarray):
+        missing = [file for file in whole.images if not Path(file).exists()]  # type: ignore[arg-type]
+        if missing:
+            count = "1 image is" if len(missing) == 1 else f"{len(missing):,} images are"
+            raise UserError(f"{count} missing, for example {missing[0]}: put them there, or give --skip-damaged")
+    return np.ones(len(whole.images), bool)

@@ -13,7 +13,7 @@ from ..files import reading
 from .images import TEST, TRAIN, VALIDATION, Collection
 from .sources import listed, tables
 
-HALF_OF = {"train": TRAIN, "val": VALIDATION, "test": TEST}  # as split files call them
+HALF_OF = {part: listed.HALF_OF[part] for part in ("train", "val", "test")}  # as split files call them
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError, printable
 from . import sources
-from .damage import damaged, require_present
+from .damage import damaged, present
 from .duplicates import duplicates
 from .images import Collection, ImageSet
 from .partition import Partition, carve, chosen, own
@@ -98,16 +98,14 @@ def load(
     """
     data_set = DATA_SETS[name]
     whole = load_whole(name, path, image_size)
-    everything = np.ones(len(whole.labels), bool)
     classes = own(whole, data_set.split, split_seed)
     if data_set.counts and not any_count:
-        check_counts(f"the data set {name} in {path}", data_set.counts, halve(whole, classes, everything).counts())
-    classes = carve(classes if split is None else chosen(whole, split, split_seed), val_fraction, split_seed)
-    intact = everything
-    if skip_damaged:
-        intact = ~damaged(whole, workers)
-    else:
-        require_present(whole)
+        every = np.ones(len(whole.labels), bool)
+        check_counts(f"the data set {name} in {path}", data_set.counts, halve(whole, classes, every).counts())
+    if split is not None:
+        classes = chosen(whole, split, split_seed)
+    classes = carve(classes, val_fraction, split_seed)
+    intact = ~damaged(whole, workers) if skip_damaged else present(whole)
     halves = halve(whole, classes, intact)
     require_enough(path, halves)
     halves.description = {
@@ -139,13 +137,12 @@ def halve(whole: Collection, classes: Partition, intact: np.ndarray) -> Halves:
     def part(of: np.ndarray, images: np.ndarray) -> ImageSet:
         return ImageSet(whole, of[np.isin(of, whole.labels[intact])], images & intact)
 
-    searched = whole.gallery is not None
-    gallery = whole.gallery if whole.gallery is not None else np.zeros(len(whole.labels), bool)
+    every = np.ones(len(whole.labels), bool)
     return Halves(
-        train=part(classes.train, ~gallery),
-        test=part(classes.test, ~gallery),
-        gallery=part(classes.test, gallery) if searched else None,
-        validation=part(classes.validation, ~gallery) if len(classes.validation) else None,
+        train=part(classes.train, every),
+        test=part(classes.test, every if whole.gallery is None else ~whole.gallery),
+        gallery=None if whole.gallery is None else part(classes.test, whole.gallery),
+        validation=part(classes.validation, every) if len(classes.validation) else None,
     )
 
 
@@ -157,7 +154,8 @@ def require_enough(path: str | None, halves: Halves) -> None:
         found = f"{sum(classes)} classes, {halves}"
         raise UserError(f"the data set {path} has {found}: at least 2 classes are needed in each part")
     if not can_find(halves.test, halves.gallery):
-        other = "no query with an image of its class in the gallery" if halves.gallery else "no class of 2 images"
+        alone = "no query with an image of its class in the gallery"
+        other = "no class of 2 images" if halves.gallery is None else alone
         raise UserError(f"the data set {path} has {other} to search among its unseen classes")
     if halves.validation and not can_find(halves.validation, None):
         raise UserError(f"the data set {path} has no class of 2 images to search among its validation classes")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.train.data.test_damage import mutated, outcome
 from tests.train.data_sets import make_cub200, make_inshop, make_sop
 
 pytest.importorskip("matplotlib")
@@ -102,6 +103,22 @@ def test_split_files_that_cannot_be_read(folder, tmp_path):
     (tmp_path / "split.txt").write_bytes(b"\xff\xfe\x80")
     for split in (tmp_path / "split.txt", tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.csv", "ordered"):
         assert f"{split} cannot be read as" in refused(folder, split=str(split))
+
+
+@pytest.mark.parametrize("name", ["split.txt", "split.csv"])
+def test_damaged_split_files(folder, tmp_path, name):
+    header = "class,split\n" if name == "split.csv" else ""
+    rows = [f"{c},{part}\n" if header else f"{c}\n" for c, part in zip(NAMES, ["train", "test"] * 6, strict=True)]
+    whole = (header + "".join(rows if header else rows[::2])).encode()
+    refusals = 0
+    for seed in range(200):
+        (tmp_path / name).write_bytes(mutated(np.random.default_rng(seed), whole))
+        message = outcome(lambda path: load(folder, split=str(path)), tmp_path / name)
+        if message is not None:
+            refusals += 1
+            assert name in message or str(folder) in message
+            assert "\n" not in message and len(message) < 600, f"seed {seed}: {message}"
+    assert refusals > 20
 
 
 def test_published_data_sets_may_be_split_otherwise(tmp_path):

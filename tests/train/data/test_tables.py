@@ -103,9 +103,13 @@ def test_its_own_gallery(write, images):
 
 
 def test_a_gallery_without_what_is_searched(write, images):
-    rows = parts_of(images, c0=TRAIN, c1=("query",) * 4, c2=TRAIN, c3=("gallery",) * 4, c4=TRAIN, c5=TRAIN)
+    rows = parts_of(images, c0=TRAIN, c1=("query",) * 4, c2=TRAIN, c3=("gallery",) * 4, c4=TRAIN, c5=("query",) * 4)
     file = write(["path", "label", "split"], rows)
     assert "no query with an image of its class in the gallery" in refused(file)
+    for path, _, part in rows:
+        if part == "gallery":
+            (file.parent / path).write_bytes(b"no image")
+    assert "no query with an image of its class in the gallery" in refused(file, skip_damaged=True)
 
 
 @pytest.mark.parametrize(
