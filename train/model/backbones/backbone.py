@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from torch.func import functional_call
 from ...errors import UserError, one_line
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """By channel, of pixels from 0 to 1: the input of a network is (pixel - mean) / std."""
 
     mean: tuple[float, float, float]

@@ -72,7 +72,7 @@ class Tokens(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.network._process_input(images)
-        first = self.network.class_token.expand(len(images), -1, -1)
+        first = self.network.class_token.expand(images.shape[0], -1, -1)
         return as_map(self.network.encoder(torch.cat([first, patches], dim=1)), self.kind, prefix=1)
 
 
