@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from metrix_ext.heads import PoolingHead
 
+from ..data.statistics import Statistics
 from . import backbones
-from .backbones import Statistics
 
 
 class EmbeddingModel(nn.Module):

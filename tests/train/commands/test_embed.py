@@ -160,7 +160,7 @@ def test_a_signal_ends_it_with_a_line_and_the_next_start_goes_on(trained, images
         shutil.copytree(images / "class100", images / f"copy{i}")
     arguments = [
         sys.executable, str(ROOT / "train" / "embed.py"), str(trained), str(images), "--out", str(tmp_path / "e.npz"),
-        "--part", "10", "--workers", "1", "--device", "cpu",
+        "--part", "60", "--workers", "1", "--device", "cpu",
     ]  # fmt: skip
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("e.npz.parts/*.npz")) and process.poll() is None:

@@ -9,6 +9,9 @@ pytest.importorskip("torchvision")
 
 from torchvision import models
 
+import metrix_ext as mx
+from metrix_ext.heads import PoolingHead
+from train.data.statistics import IMAGENET
 from train.errors import UserError
 from train.model import backbones
 from train.model.backbones import tokens, vision
@@ -82,13 +85,13 @@ def test_tokens_become_a_map_row_by_row():
 
 
 def test_statistics():
-    assert backbones.build("resnet18", "none", 32).statistics == backbones.IMAGENET
+    assert backbones.build("resnet18", "none", 32).statistics == IMAGENET
     assert vision.statistics("googlenet").mean == vision.statistics("googlenet").std == (0.5, 0.5, 0.5)
 
 
 def test_googlenets_statistics_are_those_that_it_makes_of_the_others():
     network = models.googlenet(weights=None, transform_input=True, init_weights=False, aux_logits=False)
-    image, imagenet, own = torch.rand(1, 3, 4, 4), backbones.IMAGENET, vision.statistics("googlenet")
+    image, imagenet, own = torch.rand(1, 3, 4, 4), IMAGENET, vision.statistics("googlenet")
 
     def normalised(statistics):
         mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (statistics.mean, statistics.std))
@@ -110,3 +113,22 @@ def test_googlenets_statistics_are_those_that_it_makes_of_the_others():
 def test_what_cannot_be_built(arch, size, words):
     with pytest.raises(UserError, match=words):
         backbones.build(arch, "none", size)
+
+
+@pytest.mark.parametrize("kind", ["map", "class"])
+def test_tokens_are_mixed_as_feature_maps(kind):
+    torch.manual_seed(0)
+    network = models.VisionTransformer(32, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16)
+    module, head = vision.Tokens(network, kind), PoolingHead(8, 4)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    features = module(torch.rand(6, 3, 32, 32))
+    loss = mx.Metrix(mx.losses.ContrastiveLoss(), mix="feature", lam=0.3)
+    found = loss.mixed_loss(head(features), labels, source=features, encode=head)
+    whole = loss.mixed_loss(head(features), labels, source=features, encode=lambda mixes: head(mixes))
+    torch.testing.assert_close(found, whole)
+    found.backward()
+    assert network.conv_proj.weight.grad.abs().sum() > 0
+    if kind == "class":  # the mix of two vectors, as `tokens` says
+        first, second = features[:1], features[1:2]
+        mix = 0.3 * head.project(first) + 0.7 * head.project(second)
+        torch.testing.assert_close(head(0.3 * first + 0.7 * second), torch.nn.functional.normalize(mix))

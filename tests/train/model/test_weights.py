@@ -114,6 +114,7 @@ def test_offline_the_file_and_its_place_are_named(monkeypatch, tmp_path):
     ("arch", "weights", "words"),
     [
         ("resnet50", "IMAGENET1K_V3", "no weights IMAGENET1K_V3 for resnet50, but IMAGENET1K_V1, IMAGENET1K_V2; or"),
+        ("resnet50", "imagenet1k", "no weights imagenet1k for resnet50, but"),
         ("small", "imagenet", "--arch small has no pretrained weights"),
         ("resnet18", "no/such/file.pt", "no/such/file.pt cannot be read as a state dict"),
     ],

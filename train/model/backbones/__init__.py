@@ -8,9 +8,9 @@ reads state dicts, `backbone` says what all of them are.
 from __future__ import annotations
 
 from . import lite, small, timm_models, vision
-from .backbone import IMAGENET, Backbone, Statistics
+from .backbone import Backbone
 
-__all__ = ["IMAGENET", "Backbone", "Statistics", "build"]
+__all__ = ["Backbone", "build"]
 
 TIMM = "timm:"
 

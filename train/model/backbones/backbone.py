@@ -1,28 +1,17 @@
-"""What every backbone is: a module, the number of its channels, the statistics of its input."""
+"""What every backbone is: a module, the number of its channels, the statistics that its input is normalised by."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ...data.statistics import Statistics
 from ...errors import UserError, one_line
-
-
-class Statistics(NamedTuple):
-    """By channel, of pixels from 0 to 1: the input of a network is (pixel - mean) / std."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Statistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-SYMMETRIC = Statistics(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # from -1 to 1
 
 
 @dataclass(frozen=True)

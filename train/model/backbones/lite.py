@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...data.statistics import Statistics
 from ...errors import UserError
 from . import weights as files
-from .backbone import Backbone, Statistics, measured
+from .backbone import Backbone, measured
 
 NAMES = ("efficientnet-lite0", "efficientnet-lite2")
 STATISTICS = Statistics(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # of pixels from 0 to 255: (x - 127) / 128

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
+from ...data.statistics import IMAGENET
 from ...errors import UserError
-from .backbone import IMAGENET, Backbone
+from .backbone import Backbone
 
 
 def backbone(

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...data.statistics import Statistics
 from ...errors import UserError, one_line
 from . import weights as files
-from .backbone import Backbone, Statistics, measured, unknown
+from .backbone import Backbone, measured, unknown
 from .tokens import CLASS, as_map
 
 

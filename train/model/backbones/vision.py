@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
+from ...data.statistics import IMAGENET, SYMMETRIC, Statistics
 from ...errors import UserError, one_line
 from . import weights as files
-from .backbone import IMAGENET, SYMMETRIC, Backbone, Statistics, measured, unknown
+from .backbone import Backbone, measured, unknown
 from .tokens import as_map
 
 FIRST = "IMAGENET1K_V1"  # for ResNet-50 what the paper starts from
@@ -100,7 +101,8 @@ def load(module: nn.Module, arch: str, weights: str, image_size: int) -> None:
 
 
 def looks_like_path(weights: str) -> bool:
-    return Path(weights).exists() or not re.fullmatch(r"[A-Z0-9_]+", weights)
+    path = Path(weights)
+    return path.exists() or len(path.parts) > 1 or path.suffix != ""
 
 
 def download(weights: models.WeightsEnum) -> files.State:
