@@ -78,13 +78,10 @@ class Tokens(nn.Module):
 
 
 def load(module: nn.Module, arch: str, weights: str, image_size: int) -> None:
-    """Into the network or its trunk; what belongs to the classifier is left aside."""
-    what = f"a state dict of torchvision's {arch}"
+    """Into the network or its trunk, by the name of the weights or from a file."""
 
-    def prepare(state: files.State) -> dict[str, Tensor]:
-        # densenet.py renames so what its files have under names that modules may no longer have.
-        renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", n): t for n, t in state.items()}
-        own = {n: t for n, t in renamed.items() if not n.startswith((*AFTER_MAP, "head.", "aux", "AuxLogits"))}
+    def prepare(state: files.State) -> files.State:
+        own = without_classifier(state)
         if isinstance(module, models.VisionTransformer) and "encoder.pos_embedding" in own:
             return interpolate_embeddings(image_size, module.patch_size, own)
         return own
@@ -97,7 +94,13 @@ def load(module: nn.Module, arch: str, weights: str, image_size: int) -> None:
         names = ", ".join(one.name for one in published)
         raise UserError(f"torchvision has no weights {name} for {arch}, but {names}; or give the path of a state dict")
     else:
-        files.load(module, weights, what, prepare)
+        files.load(module, weights, f"a state dict of torchvision's {arch}", prepare)
+
+
+def without_classifier(state: files.State) -> dict[str, Tensor]:
+    """Under the names of today: DenseNets were published with a dot before the number of a layer, as in norm.1."""
+    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", n): t for n, t in state.items()}
+    return {n: t for n, t in renamed.items() if not n.startswith((*AFTER_MAP, "head.", "aux", "AuxLogits"))}
 
 
 def looks_like_path(weights: str) -> bool:
