@@ -61,12 +61,13 @@ def test_nothing_unpickles():
 
 def test_torchvisions_own_weights_are_not_unpickled(monkeypatch):
     """Its default would; the file lies in a cache that others may write to."""
+    from torchvision import models
     from torchvision.models import _api
 
     asked = {}
-    state = backbones.models.get_model("resnet18", weights=None).state_dict()
+    state = models.get_model("resnet18", weights=None).state_dict()
     monkeypatch.setattr(_api, "load_state_dict_from_url", lambda url, **options: asked.update(options) or state)
-    backbones.resnet_backbone("resnet18", "imagenet")
+    backbones.build("resnet18", "imagenet", 32)
     assert asked["weights_only"] is True
     assert asked["check_hash"] is True
 
@@ -105,7 +106,7 @@ def test_hostile_files_are_refused_and_do_nothing(tmp_path):
 
 
 def load_weights(path):
-    backbones.resnet_backbone("resnet18", str(path))
+    backbones.build("resnet18", str(path), 32)
 
 
 def some_checkpoint():
