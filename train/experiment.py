@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> None:
     device = prepare(args)
     out = RunFolder(args.out, args.overwrite)
     args.out = str(out.path)
-    halves = splits.load(args.dataset, args.data, args.image_size, args.split_seed, args.skip_damaged, args.workers)
+    halves = splits.load(
+        args.dataset, args.data, args.image_size, args.split_seed,
+        skip_damaged=args.skip_damaged, workers=args.workers,
+    )  # fmt: skip
     experiment = build(args, device, halves, out)
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
