@@ -1,4 +1,8 @@
-"""The command line: `arguments` declares it, `values` reads what is given, `defaults` fills in what is not."""
+"""The command line.
+
+`groups` declares the options, `values` reads what is given, `config` and `presets` are where else it may come from,
+`recipes` and `defaults` fill in what is not.
+"""
 
 from .arguments import parse
 from .defaults import mixing_options, resolve
