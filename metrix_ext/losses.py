@@ -7,6 +7,7 @@ over all anchors. Anchors whose loss is undefined because a set is empty contrib
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,21 @@ from .terms.checks import check_choice, check_flag, check_number, check_whole
 from .terms.formula import AnchorSums, Formula, Rho, Sigma, mean
 
 LOG1P = Sigma("log1p")
+
+
+class LossParts(NamedTuple):
+    """A loss and what it is made of, to be logged. Scalars on the device of the loss, which is not waited for.
+
+    Attributes:
+        loss: what ``forward`` returns.
+        clean: the mean of Eq. (7) over all anchors, without a gradient.
+        mixed: the mean of Eq. (9), before it is multiplied by its strength, without a gradient; None where nothing is
+            mixed.
+    """
+
+    loss: Tensor
+    clean: Tensor
+    mixed: Tensor | None
 
 
 class TableLoss(nn.Module):
@@ -65,7 +81,19 @@ class TableLoss(nn.Module):
         Raises:
             TypeError, ValueError: an argument is not as above.
         """
-        return self.clean(self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels))
+        return self.parts(embeddings, labels, indices_tuple, ref_emb, ref_labels).loss
+
+    def parts(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> LossParts:
+        """What ``forward`` returns, in the form that a criterion with mixing has too. Arguments as of ``forward``."""
+        loss = self.clean(self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels))
+        return LossParts(loss, loss.detach(), None)
 
     def batch(
         self,

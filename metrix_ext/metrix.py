@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from . import backend
 from .batch.batch import Batch, at_least_float32, counted
 from .heads import PoolingHead
-from .losses import TableLoss
+from .losses import LossParts, TableLoss
 from .mixing.arguments import (
     MIXES,
     Encoder,
@@ -112,19 +112,28 @@ class Metrix(nn.Module):
         Raises:
             TypeError, ValueError: an argument is missing or not as above.
         """
-        batch = self.loss.batch(embeddings, labels, indices_tuple)
-        mix, pairs = draw(self.mix), draw(self.pairs)
-        strength = self.strength[pairs]
-        if strength == 0.0:
-            return self.loss.clean(batch)
-        if mix == "embed" and self.hard_negatives[mix] is None:  # the same similarities serve both
-            lambdas = self._lambda(batch, pairs, None, seed)
-            sums = mix_embeddings(batch, self.loss.formula.rho, pairs, lambdas, self.renormalize, with_clean=True)
-            mixed, clean = counted(batch, pairs, *sums[:2]), counted(batch, "clean", *sums[2:])
-        else:
-            clean = self.loss.clean_sums(batch)
-            mixed = self._mixed_sums(batch, mix, pairs, None, source, encode, seed)
-        return self.loss.combine(clean, mixed, strength)
+        return self.loss.combine(*self._sums(embeddings, labels, indices_tuple, source, encode, seed))
+
+    def parts(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None = None,
+        source: Tensor | Mapping[str, Tensor] | None = None,
+        encode: Encoder | Mapping[str, Encoder] | None = None,
+        seed: int | None = None,
+    ) -> LossParts:
+        """What ``forward`` returns, with its clean and its mixed part from the same sums over the pairs.
+
+        ``loss`` is ``clean + strength * mixed``; a set of pairs of strength 0 is not mixed. Arguments as of
+        ``forward``.
+        """
+        clean, mixed, strength = self._sums(embeddings, labels, indices_tuple, source, encode, seed)
+        return LossParts(
+            loss=self.loss.combine(clean, mixed, strength),
+            clean=self.loss.combine(clean.detach()),
+            mixed=None if mixed is None else self.loss.combine(mixed.detach()),
+        )
 
     def mixed_loss(
         self,
@@ -151,6 +160,28 @@ class Metrix(nn.Module):
         self._check_possible(mix, pairs)
         batch = self.loss.batch(embeddings, labels, indices_tuple)
         return self.loss.combine(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
+
+    def _sums(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: tuple[Tensor, ...] | None,
+        source: Tensor | Mapping[str, Tensor] | None,
+        encode: Encoder | Mapping[str, Encoder] | None,
+        seed: int | None,
+    ) -> tuple[AnchorSums, AnchorSums | None, float]:
+        """The clean sums of every anchor, the mixed ones if there are any, and their strength."""
+        batch = self.loss.batch(embeddings, labels, indices_tuple)
+        mix, pairs = draw(self.mix), draw(self.pairs)
+        strength = self.strength[pairs]
+        if strength == 0.0:
+            return self.loss.clean_sums(batch), None, strength
+        if mix == "embed" and self.hard_negatives[mix] is None:  # the same similarities serve both
+            lambdas = self._lambda(batch, pairs, None, seed)
+            sums = mix_embeddings(batch, self.loss.formula.rho, pairs, lambdas, self.renormalize, with_clean=True)
+            return counted(batch, "clean", *sums[2:]), counted(batch, pairs, *sums[:2]), strength
+        clean = self.loss.clean_sums(batch)
+        return clean, self._mixed_sums(batch, mix, pairs, None, source, encode, seed), strength
 
     def _mixed_sums(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch.nn.functional as F
@@ -114,6 +114,10 @@ class AnchorSums:
     sums: Tensor
     terms: Callable[[], Tensor]
     nonzero: Tensor
+
+    def detach(self) -> AnchorSums:
+        """The same without a gradient."""
+        return replace(self, sums=self.sums.detach())
 
 
 class TableRow(Protocol):
