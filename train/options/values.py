@@ -7,11 +7,10 @@ import math
 from typing import Any
 
 LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
+WITH_PROXIES = ("pa", "proxynca", "proxynca++")
 MIXES = ("input", "feature", "embed")
 PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 MINERS = ("ms", "triplet-margin", "pair-margin", "batch-hard", "batch-easy-hard", "distance-weighted", "angular")
-MEASURES = ("map@r", "r-precision", "nmi")
-LOGGERS = ("tensorboard", "wandb")
 
 
 def mixes(text: str) -> tuple[str, ...]:
@@ -20,14 +19,6 @@ def mixes(text: str) -> tuple[str, ...]:
 
 def pair_sets(text: str) -> tuple[str, ...]:
     return names(text, PAIRS)
-
-
-def measures(text: str) -> tuple[str, ...]:
-    return () if text == "none" else names(text, MEASURES, "none, ")
-
-
-def loggers(text: str) -> tuple[str, ...]:
-    return () if text == "none" else names(text, LOGGERS, "none, ")
 
 
 def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:

@@ -34,22 +34,30 @@ def draw_retrieval(
     seed: int,
     queries: int = 10,
     neighbours: int = 8,
+    gallery: tuple[ImageSet, Tensor] | None = None,
 ) -> None:
-    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong."""
+    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong.
+
+    gallery: images that are searched, and their embeddings; None: the others of `images`.
+    """
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(images), min(queries, len(images)), replace=False)
-    neighbours = min(neighbours, len(images) - 1)
-    ranked = nearest(embeddings[chosen], neighbours + 1, gallery=embeddings).tolist()
+    searched, of_searched = gallery or (images, embeddings)
+    own = gallery is None
+    neighbours = min(neighbours, len(searched) - own)
+    ranked = nearest(embeddings[chosen], neighbours + own, gallery=of_searched).tolist()
     figure, axes = plt.subplots(
         len(chosen), 1 + neighbours, figsize=(1.0 + neighbours, len(chosen) + 0.7), squeeze=False
     )
     for row, query, candidates in zip(axes, chosen, ranked, strict=True):
-        found = [i for i in candidates if i != query][:neighbours]
-        for axis, i in zip(row, (query, *found), strict=True):
-            axis.imshow(images.picture(i))
+        found = [i for i in candidates if not own or i != query][:neighbours]
+        pictures = images.picture(query), *(searched.picture(i) for i in found)
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
         for axis, i in zip(row[1:], found, strict=True):
-            colour, symbol = RIGHT if images.labels[i] == images.labels[query] else WRONG
+            is_right = searched.names[searched.labels[i]] == images.names[images.labels[query]]
+            colour, symbol = RIGHT if is_right else WRONG
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
             axis.text(0.03, 0.97, symbol, color=colour, size=13, va="top", transform=axis.transAxes)
@@ -70,9 +78,11 @@ def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float
     left.set(xlabel="epoch", ylabel="mean over batches", title="training loss")
     if epochs:
         left.legend()
+    measured = [epoch for epoch in epochs if "recall_at" in epoch]
     for k in start:
-        values = [start[k]] + [epoch["recall_at"][k] for epoch in epochs]
-        right.plot([0, *numbers], [100 * value for value in values], marker=".", label=f"Recall@{k}")
+        values = [start[k]] + [epoch["recall_at"][k] for epoch in measured]
+        at = [0, *(epoch["epoch"] for epoch in measured)]
+        right.plot(at, [100 * value for value in values], marker=".", label=f"Recall@{k}")
     if baseline is not None:
         right.axhline(100 * baseline, color="grey", linestyle="--", label="Recall@1 of raw pixels")
     right.set(xlabel="epoch", ylabel="%", ylim=(0, 100), title="unseen classes")
