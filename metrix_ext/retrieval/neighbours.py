@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -35,26 +36,33 @@ def nearest(embeddings: Tensor, k: int, gallery: Tensor | None = None) -> Tensor
     check_embeddings("embeddings", embeddings)
     if gallery is not None:
         check_embeddings("gallery", gallery, like=embeddings)
-    return torch.cat([neighbours for _, neighbours in neighbour_chunks(embeddings, k, gallery)])
+    depth = torch.full((len(embeddings),), k)
+    return torch.cat([neighbours for _, neighbours in neighbour_chunks(embeddings, depth, gallery)])
 
 
-def neighbour_chunks(queries: Tensor, k: int, gallery: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, their neighbours [rows, min(k, candidates)]) for one chunk of queries after the other."""
+def neighbour_chunks(queries: Tensor, depth: Tensor, gallery: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, their neighbours [rows, k]) for one chunk of queries after the other.
+
+    depth: [n] integer, how many neighbours each query needs. k is the most that a query of the chunk needs, cut to the
+    number of candidates: one class of many examples does not make every other chunk search as deep.
+    """
     dtype = compute_dtype(queries, *([] if gallery is None else [gallery]))
     q = normalize(queries.detach().to(dtype))
     candidates = q if gallery is None else normalize(gallery.detach().to(dtype))
-    k = min(k, len(candidates) - (gallery is None))
-    for rows, similarity in _similarities(q, candidates):
+    depth = depth.cpu().clamp(max=len(candidates) - (gallery is None))
+    chunks = math.ceil(len(q) / chunk_size(len(candidates), int(depth.max())))
+    # Of equal size: a single row left over would be multiplied as a vector, which is rounded otherwise.
+    step = math.ceil(len(q) / chunks)
+    for rows, similarity in _similarities(q, candidates, step):
         if gallery is None:
             similarity.diagonal(rows.start).fill_(-torch.inf)
-        yield rows, _top(similarity, k)
+        yield rows, _top(similarity, int(depth[rows].max()))
 
 
-def _similarities(q: Tensor, candidates: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, their similarities [rows, candidates]) for one chunk of queries after the other."""
+def _similarities(q: Tensor, candidates: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, their similarities [rows, candidates]) for `step` queries after the other."""
     is_whole = candidates is q and len(q) ** 2 * q.element_size() <= LARGEST_WHOLE
     whole = gram(q) if is_whole and backend.choose(q.device) == "cpu" else None
-    step = chunk_size(len(candidates))
     for start in range(0, len(q), step):
         rows = slice(start, min(start + step, len(q)))
         if whole is not None:
