@@ -12,6 +12,7 @@ the embeddings in it. Figures have to agree: the command fails if those of two p
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,7 @@ TASKS: dict[tuple[str, ...], dict[str, Peer]] = {
 
 def measure(report: Report, task: tuple[str, ...], peer: str, data: UnseenImages, threads: int) -> Measured:
     """One peer, in this process."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))  # of what is not loaded yet
     torch.set_num_threads(threads)
     work = TASKS[task][peer]
     report("loading")

@@ -82,8 +82,17 @@ def _top(similarity: Tensor, k: int) -> Tensor:
     if k == 0:
         return similarity.new_empty((rows, 0), dtype=torch.int64)
     values, index = similarity.topk(min(k + 1, columns), sorted=True)
-    last, kept = values[:, k - 1], index[:, :k].sort(dim=1).values
-    if k < columns and (undecided := last == values[:, k]).any():  # topk had a choice
+    top = index[:, :k]
+    if (tied := (values[:, 1:] == values[:, :-1]).any(1)).any():  # topk had a choice: of which ones, or of their order
+        top[tied] = _top_by_index(similarity[tied], values[tied], top[tied])
+    return top
+
+
+def _top_by_index(similarity: Tensor, values: Tensor, top: Tensor) -> Tensor:
+    """The same for rows with equal entries, from one choice of them: their values, of one more where there is one."""
+    k = top.shape[1]
+    kept, last = top.sort(dim=1).values, values[:, k - 1]
+    if k < similarity.shape[1] and (undecided := last == values[:, k]).any():
         kept[undecided] = _lowest_of_equal(similarity[undecided], last[undecided, None], k)
     order = similarity.gather(1, kept).sort(dim=1, descending=True, stable=True).indices
     return kept.gather(1, order)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
-Line = dict[str, Any]  # of one epoch
+from .lines import Line, series
 
 
 def plot_losses(axis: Axes, epochs: Sequence[Line]) -> None:
@@ -28,26 +27,13 @@ def plot_learning_rate(axis: Axes, epochs: Sequence[Line]) -> None:
 def plot_recall(axis: Axes, epochs: Sequence[Line], baseline: float | None = None) -> None:
     """Recall@K of every K, in per cent. Of an epoch 0, where there is one: that of the untrained network."""
     for k in dict.fromkeys(k for line in epochs for k in line.get("recall_at", {})):
-        numbers, values = series(epochs, "recall_at", k)
+        numbers, values = series(epochs, f"recall_at.{k}")
         plot(axis, (numbers, [100 * value for value in values]), f"Recall@{k}")
     if baseline is not None:
         axis.axhline(100 * baseline, color="grey", linestyle="--", label="Recall@1 of raw pixels")
     finish(axis, "unseen classes", "%")
     axis.set_ylim(0, 100)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def series(epochs: Sequence[Line], *keys: str) -> tuple[list[int], list[float]]:
-    """The epochs that have this value, and their values."""
-    numbers, values = [], []
-    for line in epochs:
-        value: Any = line
-        for key in keys:
-            value = value.get(key, {})
-        if value != {}:
-            numbers.append(line["epoch"])
-            values.append(value)
-    return numbers, values
 
 
 def plot(axis: Axes, points: tuple[list[int], list[float]], label: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import html
-from .curves import Line, plot_learning_rate, plot_losses, plot_recall
+from .curves import plot_learning_rate, plot_losses, plot_recall
 from .grid import Neighbour, Query
+from .lines import Line, flat
 from .similarities import Similarities
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"  # as in the style of the page
@@ -117,12 +118,3 @@ def every_epoch(epochs: Sequence[Line]) -> str:
 def options(configuration: Mapping[str, Any]) -> str:
     rows = [[key, html.shown(value)] for key, value in flat(configuration)]
     return html.section("Configuration", html.table(["option", "value"], rows))
-
-
-def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(a.b, value) for {"a": {"b": value}}."""
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

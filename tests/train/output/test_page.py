@@ -14,8 +14,8 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 
 from train.output import html
-from train.output.curves import series
 from train.output.grid import Neighbour, Query
+from train.output.lines import series
 from train.output.report import write_report
 from train.output.sections import PaperRow
 from train.output.similarities import BINS, Similarities
@@ -143,7 +143,7 @@ def test_curves_and_histograms_are_drawings(tmp_path):
 
 def test_a_value_is_drawn_where_a_line_has_it():
     assert series(EPOCHS, "loss") == ([1, 2], [2.0, 1.0])
-    assert series(EPOCHS, "recall_at", "1") == ([0, 1, 2], [0.25, 0.5, 0.625])
+    assert series(EPOCHS, "recall_at.1") == ([0, 1, 2], [0.25, 0.5, 0.625])
     assert series(EPOCHS, "nothing") == ([], [])
 
 
