@@ -14,6 +14,7 @@ from ..batch.chunked import LARGEST_WHOLE
 from ..ops.gram import gram
 from .checks import check_embeddings, check_ks
 from .compute import chunk_size, compute_dtype, full_precision
+from .top import top
 
 
 def nearest(embeddings: Tensor, k: int, gallery: Tensor | None = None) -> Tensor:
@@ -56,51 +57,24 @@ def neighbour_chunks(queries: Tensor, depth: Tensor, gallery: Tensor | None) -> 
     for rows, similarity in _similarities(q, candidates, step):
         if gallery is None:
             similarity.diagonal(rows.start).fill_(-torch.inf)
-        yield rows, _top(similarity, int(depth[rows].max()))
+        yield rows, top(similarity, int(depth[rows].max()))
 
 
 def _similarities(q: Tensor, candidates: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
-    """(rows, their similarities [rows, candidates]) for `step` queries after the other."""
-    is_whole = candidates is q and len(q) ** 2 * q.element_size() <= LARGEST_WHOLE
-    whole = gram(q) if is_whole and backend.choose(q.device) == "cpu" else None
-    for start in range(0, len(q), step):
-        rows = slice(start, min(start + step, len(q)))
-        if whole is not None:
-            yield rows, whole[rows]
-        else:
-            with full_precision(q.device):
-                similarity = q[rows] @ candidates.T
-            yield rows, similarity
+    """(rows, their similarities [rows, candidates]) for `step` queries after the other.
 
-
-def _top(similarity: Tensor, k: int) -> Tensor:
-    """Indices of the k largest entries of each row, largest first, of equal ones the lower index first.
-
-    topk alone leaves open which of several equal entries it returns, and in what order.
+    The similarities are void once those of the next queries are asked for.
     """
-    rows, columns = similarity.shape
-    if k == 0:
-        return similarity.new_empty((rows, 0), dtype=torch.int64)
-    values, index = similarity.topk(min(k + 1, columns), sorted=True)
-    top = index[:, :k]
-    if (tied := (values[:, 1:] == values[:, :-1]).any(1)).any():  # topk had a choice: of which ones, or of their order
-        top[tied] = _top_by_index(similarity[tied], values[tied], top[tied])
-    return top
-
-
-def _top_by_index(similarity: Tensor, values: Tensor, top: Tensor) -> Tensor:
-    """The same for rows with equal entries, from one choice of them: their values, of one more where there is one."""
-    k = top.shape[1]
-    kept, last = top.sort(dim=1).values, values[:, k - 1]
-    if k < similarity.shape[1] and (undecided := last == values[:, k]).any():
-        kept[undecided] = _lowest_of_equal(similarity[undecided], last[undecided, None], k)
-    order = similarity.gather(1, kept).sort(dim=1, descending=True, stable=True).indices
-    return kept.gather(1, order)
-
-
-def _lowest_of_equal(similarity: Tensor, kth: Tensor, k: int) -> Tensor:
-    """Indices, ascending, of all entries above the k-th largest of their row and of the first that equal it."""
-    above, equal = similarity > kth, similarity == kth
-    room = k - above.sum(1, keepdim=True)
-    keep = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-    return keep.nonzero()[:, 1].view(-1, k)
+    chunks = [slice(start, min(start + step, len(q))) for start in range(0, len(q), step)]
+    fits = candidates is q and len(q) ** 2 * q.element_size() <= LARGEST_WHOLE
+    if fits and backend.choose(q.device) == "cpu":
+        whole = gram(q)
+        yield from ((rows, whole[rows]) for rows in chunks)
+        return
+    # One block for all chunks: the system would clear the pages of a new one each time.
+    block = q.new_empty((step, len(candidates)))
+    for rows in chunks:
+        similarity = block[: rows.stop - rows.start]
+        with full_precision(q.device):
+            torch.mm(q[rows], candidates.T, out=similarity)
+        yield rows, similarity

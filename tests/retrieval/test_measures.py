@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import metrix_ext as mx
+from bench.timing.measure import PeakMemory
 from metrix_ext.retrieval import compute, map_at_r, measures, neighbours, nmi, r_precision, recall_at_k
 
 from .test_retrieval import naive_recall, sorted_neighbours
@@ -94,8 +95,8 @@ def test_duplicates_of_another_class_come_by_index():
 
 def test_neighbours_are_searched_once_and_no_deeper_than_a_chunk_needs(monkeypatch):
     calls = []
-    top = neighbours._top
-    monkeypatch.setattr(neighbours, "_top", lambda similarity, k: calls.append(k) or top(similarity, k))
+    top = neighbours.top
+    monkeypatch.setattr(neighbours, "top", lambda similarity, k: calls.append(k) or top(similarity, k))
     labels = torch.tensor([0] * 30 + [1, 1] * 15)
     x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(compute, "BLOCK", 30 * (60 + 29 * compute.PER_NEIGHBOUR))
@@ -104,6 +105,19 @@ def test_neighbours_are_searched_once_and_no_deeper_than_a_chunk_needs(monkeypat
     calls.clear()
     recall_at_k(x, labels, k=2)
     assert set(calls) == {2}
+
+
+@pytest.mark.parametrize("classes", [1, 800])
+def test_memory_is_that_of_a_chunk_however_large_the_classes_are(classes, monkeypatch):
+    """4,000 examples have 64 MB of similarities, and as many neighbours if all are of one class; a chunk has 1 MB."""
+    monkeypatch.setattr(neighbours, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(compute, "BLOCK", 2**18)
+    x = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(4000) % classes
+    measures(x[:50], labels[:50])  # whatever is loaded at the first call
+    with PeakMemory(x.device) as memory:
+        measures(x, labels)
+    assert memory.mib < 40
 
 
 @pytest.mark.parametrize("sizes", [[6] * 8, [40, 3, 2, 4], [1, 9, 1, 5]])

@@ -100,9 +100,9 @@ def similarity(found: Similarities) -> str:
         pairs = int(counts.sum())
         words.append(f"{pairs:,} {name} pairs" + (f", mean {counts @ middles / pairs:.2f}" if pairs else ""))
         if pairs:
-            shown = slice(*(np.flatnonzero(counts)[[0, -1]] + (0, 1)))
-            density = counts[shown] / pairs / (edges[1] - edges[0])
-            axis.stairs(density, edges[shown.start : shown.stop + 1], fill=True, alpha=0.45, color=colour, label=name)
+            first, last = np.flatnonzero(counts)[[0, -1]]
+            density = counts[first : last + 1] / pairs / (edges[1] - edges[0])
+            axis.stairs(density, edges[first : last + 2], fill=True, alpha=0.45, color=colour, label=name)
             axis.legend()
     drawn = html.drawing(figure, "Histograms of the cosine of positive and of negative pairs")
     return html.section("Similarity of pairs", html.paragraph("; ".join(words) + "."), drawn)
