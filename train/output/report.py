@@ -1,10 +1,11 @@
-"""What a run writes about itself: a line per epoch while it goes, a summary once it has finished."""
+"""What a run writes about itself: a line per epoch while it goes, a summary and a page once it has finished."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 
 from ..errors import UserError
 from ..files import replacing
+from . import html, sections
+from .grid import Query
+from .similarities import Similarities
 
 METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", "checkpoint.pt"
-RETRIEVAL, CURVES = "retrieval.png", "curves.png"
+RETRIEVAL, CURVES, REPORT = "retrieval.png", "curves.png", "report.html"
 LATEST = Path("runs/latest")
 
 
@@ -35,7 +39,7 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Whether there is more than what a run leaves that was refused, an empty list of epochs."""
-        names = (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES)
+        names = (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES, REPORT)
         return any(os.path.exists(self / name) for name in names) or has_content(self / METRICS)
 
     def start(self) -> None:
@@ -44,7 +48,7 @@ class RunFolder:
             if self.aside and self.holds_run():
                 print(f"the run before is now in {move_aside(self.path)}")
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES):
+            for name in (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES, REPORT):
                 (self.path / name).unlink(missing_ok=True)
             (self.path / METRICS).write_text("")
         except OSError as error:
@@ -61,6 +65,43 @@ class RunFolder:
     def finish(self, summary: dict[str, Any]) -> None:
         with replacing(self / SUMMARY) as file:
             file.write((json.dumps(summary, indent=2) + "\n").encode())
+
+
+def write_report(
+    folder: Path,
+    *,
+    configuration: Mapping[str, Any],
+    epochs: Sequence[dict[str, Any]],
+    grid: Sequence[Query],
+    similarities: Similarities,
+    paper_row: sections.PaperRow | None = None,
+) -> Path:
+    """A page about the run, report.html, that needs no other file and no network.
+
+    Args:
+        folder: of the run, where the page is written.
+        configuration: the options of the run by name, and whatever else belongs to how it was made; values may be
+            mappings themselves.
+        epochs: the lines of metrics.jsonl. A line with "epoch": 0 and "recall_at" is the untrained network.
+        grid: of :func:`grid.retrieval_grid`.
+        similarities: of :func:`similarities.pair_similarities`.
+        paper_row: what the paper reports for these options, if it does.
+
+    Returns:
+        The path of the page.
+    """
+    path = folder / REPORT
+    content = [
+        sections.recall(epochs, paper_row),
+        sections.curves(epochs),
+        sections.retrieval(grid),
+        sections.similarity(similarities),
+        sections.every_epoch(epochs),
+        sections.options(configuration),
+    ]
+    with replacing(path) as file:
+        file.write(html.page(f"Run {folder.resolve().name}", content).encode())
+    return path
 
 
 def has_content(path: Path) -> bool:
