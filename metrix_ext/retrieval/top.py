@@ -21,8 +21,9 @@ def top(similarity: Tensor, k: int) -> Tensor:
         return similarity.new_empty((rows, 0), dtype=torch.int64)
     values, index = largest(similarity, min(k + 1, columns))
     found = index[:, :k]
-    if (tied := (values[:, 1:] == values[:, :-1]).any(1)).any():  # topk had a choice: of which ones, or of their order
-        found[tied] = lower_index_first(similarity[tied], values[tied], found[tied])
+    tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]  # topk had a choice: which ones, or in what order
+    if len(tied):
+        found[tied] = lower_index_first(similarity, tied, values[tied], found[tied])
     return found
 
 
@@ -46,16 +47,16 @@ def largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, searched.gather(1, place)
 
 
-def lower_index_first(similarity: Tensor, values: Tensor, found: Tensor) -> Tensor:
-    """Of rows with equal entries, those that `top` promises.
+def lower_index_first(similarity: Tensor, rows: Tensor, values: Tensor, found: Tensor) -> Tensor:
+    """Of these rows, which have equal entries, what `top` promises.
 
-    values, found: the largest entries [rows, k or k + 1] and the indices of k of them, some choice of the equal ones.
+    values, found: their largest entries [rows, k or k + 1] and the indices of k of them, some choice of the equal ones.
     """
     k = found.shape[1]
     kept, last = found.sort(dim=1).values, values[:, k - 1]
     if k < values.shape[1] and (undecided := last == values[:, k]).any():
-        kept[undecided] = lowest_of_equal(similarity[undecided], last[undecided, None], k)
-    order = similarity.gather(1, kept).sort(dim=1, descending=True, stable=True).indices
+        kept[undecided] = lowest_of_equal(similarity[rows[undecided]], last[undecided, None], k)
+    order = similarity[rows[:, None], kept].sort(dim=1, descending=True, stable=True).indices
     return kept.gather(1, order)
 
 

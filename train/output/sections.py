@@ -29,22 +29,31 @@ class PaperRow:
 
 def recall(epochs: Sequence[Line], paper_row: PaperRow | None) -> str:
     """Recall@K before and after training, and the paper's."""
-    measured = [line for line in epochs if "recall_at" in line]
-    last = per_cent(measured[-1]["recall_at"]) if measured else {}
-    rows: dict[str, Mapping[str, float | None]] = {}
-    if measured and measured[0]["epoch"] == 0:
-        rows["untrained"] = per_cent(measured[0]["recall_at"])
-    if measured and measured[-1]["epoch"] > 0:
-        rows[f"after epoch {measured[-1]['epoch']}, the last"] = last
+    rows = measured(epochs)
     if paper_row is not None:
+        last = list(rows.values())[-1] if rows else {}
         printed = {str(k): value for k, value in paper_row.recall_at.items()}
         rows[paper_row.title] = printed
-        rows["difference from it"] = {k: round(last[k] - printed[k], 1) for k in printed if k in last}
+        rows["last epoch less that"] = {k: round(last[k] - printed[k], 1) for k in printed if k in last}
     ks = list(dict.fromkeys(k for row in rows.values() for k in row))
     head = ["", *(f"Recall@{k}" for k in ks)]
     body = [[title, *(row.get(k) for k in ks)] for title, row in rows.items()]
     explained = html.paragraph("Images of classes that training has not seen: how many find one of their class, in %.")
     return html.section("Recall", explained, html.table(head, body))
+
+
+def measured(epochs: Sequence[Line]) -> dict[str, dict[str, float]]:
+    """Per cent by K of the untrained network, of the best epoch if it is not the last, and of the last."""
+    lines = [line for line in epochs if line.get("recall_at")]
+    rows, trained = {}, [line for line in lines if line["epoch"] > 0]
+    if len(lines) > len(trained):
+        rows["untrained"] = per_cent(lines[0]["recall_at"])
+    if trained:
+        last, best = trained[-1], max(reversed(trained), key=lambda line: next(iter(line["recall_at"].values())))
+        if best is not last:
+            rows[f"epoch {best['epoch']}, the best, chosen by these very images"] = per_cent(best["recall_at"])
+        rows[f"epoch {last['epoch']}, the last"] = per_cent(last["recall_at"])
+    return rows
 
 
 def per_cent(recall_at: Mapping[str, float]) -> dict[str, float]:
