@@ -43,17 +43,25 @@ def recall(epochs: Sequence[Line], paper_row: PaperRow | None) -> str:
 
 
 def measured(epochs: Sequence[Line]) -> dict[str, dict[str, float]]:
-    """Per cent by K of the untrained network, of the best epoch if it is not the last, and of the last."""
+    """Per cent by K of the untrained network, of the best epoch by validation classes and by these, and of the last."""
     lines = [line for line in epochs if line.get("recall_at")]
     rows, trained = {}, [line for line in lines if line["epoch"] > 0]
     if len(lines) > len(trained):
         rows["untrained"] = per_cent(lines[0]["recall_at"])
     if trained:
-        last, best = trained[-1], max(reversed(trained), key=lambda line: next(iter(line["recall_at"].values())))
+        last, best = trained[-1], best_by("recall_at", trained)
+        if validated := [line for line in trained if line.get("validation_recall_at")]:
+            chosen = best_by("validation_recall_at", validated)
+            rows[f"epoch {chosen['epoch']}, the best on validation classes"] = per_cent(chosen["recall_at"])
         if best is not last:
             rows[f"epoch {best['epoch']}, the best, chosen by these very images"] = per_cent(best["recall_at"])
         rows[f"epoch {last['epoch']}, the last"] = per_cent(last["recall_at"])
     return rows
+
+
+def best_by(name: str, lines: Sequence[Line]) -> Line:
+    """By the first of the K; of equally good epochs the first."""
+    return max(lines, key=lambda line: next(iter(line[name].values())))
 
 
 def per_cent(recall_at: Mapping[str, float]) -> dict[str, float]:
@@ -107,8 +115,10 @@ def similarity(found: Similarities) -> str:
     middles = (edges[1:] + edges[:-1]) / 2
     for name, counts, colour in (("positive", found.positive, RIGHT), ("negative", found.negative, WRONG)):
         pairs = int(counts.sum())
-        words.append(f"{pairs:,} {name} pairs" + (f", mean {counts @ middles / pairs:.2f}" if pairs else ""))
+        words.append(f"{pairs:,} {name} pairs")
         if pairs:
+            mean = round(counts @ middles / pairs, 2) + 0.0  # no -0.00
+            words[-1] += f", mean {mean:.2f}"
             first, last = np.flatnonzero(counts)[[0, -1]]
             density = counts[first : last + 1] / pairs / (edges[1] - edges[0])
             axis.stairs(density, edges[first : last + 2], fill=True, alpha=0.45, color=colour, label=name)

@@ -110,11 +110,23 @@ def test_recall_before_and_after_and_that_of_the_paper(tmp_path):
 
 
 def test_the_best_epoch_is_labelled_as_what_it_is(tmp_path):
-    lines = [*EPOCHS, {"epoch": 3, "recall_at": {"1": 0.5, "2": 0.9}}]
+    lines = [*EPOCHS, {**EPOCHS[2], "epoch": 3}, {"epoch": 4, "recall_at": {"1": 0.5, "2": 0.9}}]  # 2 is as good as 3
     assert written(tmp_path, epochs=lines).tables[0][2:] == [
+        ["epoch 2, the best, chosen by these very images", "62.5", "87.5"],
+        ["epoch 4, the last", "50", "90"],
+    ]
+
+
+def test_an_epoch_chosen_on_validation_classes_comes_before_one_chosen_on_the_test(tmp_path):
+    validation = {"1": 0.6, "2": 0.9}, {"1": 0.4, "2": 0.9}
+    lines = [line | {"validation_recall_at": found} for line, found in zip(EPOCHS[1:], validation, strict=True)]
+    assert written(tmp_path, epochs=[*lines, {"epoch": 3, "recall_at": {"1": 0.5, "2": 0.9}}]).tables[0][1:] == [
+        ["epoch 1, the best on validation classes", "50", "75"],
         ["epoch 2, the best, chosen by these very images", "62.5", "87.5"],
         ["epoch 3, the last", "50", "90"],
     ]
+    words = written_in_curves(written(tmp_path, epochs=lines))
+    assert {"Recall@1", "Recall@2", "validation Recall@1", "validation Recall@2"} <= set(words)
 
 
 def test_options_and_epochs_are_listed(tmp_path):
@@ -138,13 +150,30 @@ def test_neighbours_are_marked_right_or_wrong(tmp_path):
         assert picture.size == (160, 80) and np.allclose(picture.getpixel((9, 9)), (10, 200, 30), atol=6)
 
 
+def written_in_curves(page):
+    """Titles, labels and numbers of the ticks."""
+    drawings = dict(pictures(page))
+    return re.findall(r"<!-- (.+?) -->", drawings["Loss, learning rate and Recall@K by epoch"])
+
+
+@pytest.mark.parametrize("rates", [(1e-4, 5e-5, 2.5e-5), (1e-4, 1e-5, 1e-6), (3e-5, 3e-5, 3e-5)])
+def test_learning_rates_can_be_read_from_their_axis(rates, tmp_path):
+    lines = [{"epoch": epoch, "lr": rate} for epoch, rate in enumerate(rates, 1)]
+    ticks = {
+        word
+        for word in written_in_curves(written(tmp_path, epochs=lines))
+        if re.fullmatch(r"[125]e-0[4-6]|0.0001", word)
+    }
+    assert len(ticks) >= 2 and any(float(tick) <= min(rates) * 2 for tick in ticks)
+
+
 def test_curves_and_histograms_are_drawings(tmp_path):
     drawings = {alt: picture for alt, picture in pictures(written(tmp_path)) if isinstance(picture, str)}
     assert list(drawings) == [
         "Loss, learning rate and Recall@K by epoch",
         "Histograms of the cosine of positive and of negative pairs",
     ]
-    words = re.findall(r"<!-- (.+?) -->", drawings["Loss, learning rate and Recall@K by epoch"])
+    words = written_in_curves(written(tmp_path))
     assert {"training loss", "clean", "mixed", "learning rate", "unseen classes", "Recall@1", "Recall@2"} <= set(words)
     assert not [word for word in words if "mathdefault" in word]
 
@@ -160,6 +189,10 @@ def test_a_run_without_epochs_or_positive_pairs_has_a_page(tmp_path):
     page = written(tmp_path, epochs=[], grid=[], similarities=none)
     assert "No epoch has been finished." in page.words
     assert "0 positive pairs; 200 negative pairs, mean 0.00." in page.words
+    below = np.ones(BINS, np.int64)
+    below[BINS // 2 - 1] += 1  # a mean just below 0
+    words = written(tmp_path, similarities=Similarities(none.positive, below)).words
+    assert "0 positive pairs; 201 negative pairs, mean 0.00." in words
     untrained = written(tmp_path, epochs=EPOCHS[:1]).tables[0]
     assert [row[0] for row in untrained] == ["", "untrained"]
 
