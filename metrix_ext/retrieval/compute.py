@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**24  # entries of a chunk of similarities
+PER_NEIGHBOUR = 16  # entries that a neighbour takes beside them: indices, values, copies in order, scores
 
 
-def chunk_size(candidates: int) -> int:
-    """Queries at a time."""
-    return max(1, BLOCK // candidates)
+def chunk_size(candidates: int, neighbours: int = 0) -> int:
+    """Queries at a time, each of which finds so many neighbours."""
+    return max(1, BLOCK // (candidates + PER_NEIGHBOUR * neighbours))
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:

@@ -258,6 +258,10 @@ PUBLIC = {
     "PoolingHead": Call(lambda features: make_head()(features), lambda seed: {"features": make_maps(seed=seed)}),
     "recall_at_k": Call(mx.retrieval.recall_at_k, lambda seed: {**_batch_arguments(seed), "k": 3}),
     "recall_at_k, gallery": Call(mx.retrieval.recall_at_k, _gallery),
+    "map_at_r": Call(mx.retrieval.map_at_r, _batch_arguments),
+    "r_precision, gallery": Call(
+        mx.retrieval.r_precision, lambda seed: {name: value for name, value in _gallery(seed).items() if name != "k"}
+    ),
     "nearest": Call(mx.retrieval.nearest, lambda seed: {"embeddings": make_batch(seed=seed)[0], "k": 3}),
     "utilization": Call(
         mx.retrieval.utilization,

@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
+MEASURES = ("map_at_r", "r_precision", "nmi")
+LOGGERS = ("tensorboard", "wandb")
 WITH_PROXIES = ("pa", "proxynca", "proxynca++")
 MIXES = ("input", "feature", "embed")
 PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
@@ -19,6 +21,14 @@ def mixes(text: str) -> tuple[str, ...]:
 
 def pair_sets(text: str) -> tuple[str, ...]:
     return names(text, PAIRS)
+
+
+def measures(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, MEASURES, "none, ")
+
+
+def loggers(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, LOGGERS, "none, ")
 
 
 def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from torch import Tensor
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from metrix_ext.retrieval import nearest
-
 from ..data.images import ImageSet
 from ..errors import printable
 from ..files import replacing
+from .curves import plot_losses, plot_recall
+from .grid import retrieval_grid
 
 # Names of files, classes and options are text, whatever stands in them: "$" begins no formula.
 plt.rcParams.update({"text.parse_math": False, "text.usetex": False})
@@ -36,28 +35,17 @@ def draw_retrieval(
     neighbours: int = 8,
     gallery: tuple[ImageSet, Tensor] | None = None,
 ) -> None:
-    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong.
-
-    gallery: images that are searched, and their embeddings; None: the others of `images`.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(images), min(queries, len(images)), replace=False)
-    searched, of_searched = gallery or (images, embeddings)
-    own = gallery is None
-    neighbours = min(neighbours, len(searched) - own)
-    ranked = nearest(embeddings[chosen], neighbours + own, gallery=of_searched).tolist()
-    figure, axes = plt.subplots(
-        len(chosen), 1 + neighbours, figsize=(1.0 + neighbours, len(chosen) + 0.7), squeeze=False
-    )
-    for row, query, candidates in zip(axes, chosen, ranked, strict=True):
-        found = [i for i in candidates if not own or i != query][:neighbours]
-        pictures = images.picture(query), *(searched.picture(i) for i in found)
-        for axis, picture in zip(row, pictures, strict=True):
-            axis.imshow(picture)
-            axis.set(xticks=[], yticks=[])
-        for axis, i in zip(row[1:], found, strict=True):
-            is_right = searched.names[searched.labels[i]] == images.names[images.labels[query]]
-            colour, symbol = RIGHT if is_right else WRONG
+    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong."""
+    rows = retrieval_grid(images, embeddings, seed, queries, neighbours, gallery)
+    columns = max(len(row.neighbours) for row in rows)
+    figure, axes = plt.subplots(len(rows), 1 + columns, figsize=(1.0 + columns, len(rows) + 0.7), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for row_axes, row in zip(axes, rows, strict=True):
+        row_axes[0].imshow(row.image)
+        for axis, found in zip(row_axes[1:], row.neighbours, strict=True):
+            axis.imshow(found.image)
+            colour, symbol = RIGHT if found.right else WRONG
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
             axis.text(0.03, 0.97, symbol, color=colour, size=13, va="top", transform=axis.transAxes)
@@ -71,24 +59,8 @@ def draw_retrieval(
 def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float], baseline: float | None) -> None:
     """Loss, and Recall@K from before the first epoch on."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.4))
-    numbers = [epoch["epoch"] for epoch in epochs]
-    for part in ("loss", "clean", "mixed"):
-        if epochs and part in epochs[0]:
-            left.plot(numbers, [epoch[part] for epoch in epochs], marker=".", label=part)
-    left.set(xlabel="epoch", ylabel="mean over batches", title="training loss")
-    if epochs:
-        left.legend()
-    measured = [epoch for epoch in epochs if "recall_at" in epoch]
-    for k in start:
-        values = [start[k]] + [epoch["recall_at"][k] for epoch in measured]
-        at = [0, *(epoch["epoch"] for epoch in measured)]
-        right.plot(at, [100 * value for value in values], marker=".", label=f"Recall@{k}")
-    if baseline is not None:
-        right.axhline(100 * baseline, color="grey", linestyle="--", label="Recall@1 of raw pixels")
-    right.set(xlabel="epoch", ylabel="%", ylim=(0, 100), title="unseen classes")
-    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
+    plot_losses(left, epochs)
+    plot_recall(right, [{"epoch": 0, "recall_at": start}, *epochs], baseline)
     save(figure, path)
 
 

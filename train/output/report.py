@@ -1,10 +1,11 @@
-"""What a run writes about itself: a line per epoch while it goes, a summary once it has finished."""
+"""What a run writes about itself: a line per epoch while it goes, a summary and a page once it has finished."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -17,10 +18,13 @@ from ..checkpoints.store import UNFINISHED
 from ..errors import UserError
 from ..files import replacing
 from ..options.config import CONFIG
+from . import html, sections
+from .grid import Query
+from .similarities import Similarities
 
 METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", checkpoints.NEWEST
-RETRIEVAL, CURVES = "retrieval.png", "curves.png"
-WRITTEN = (SUMMARY, CHECKPOINT, checkpoints.PREVIOUS, UNFINISHED, CONFIG, RETRIEVAL, CURVES)
+RETRIEVAL, CURVES, REPORT = "retrieval.png", "curves.png", "report.html"
+WRITTEN = (SUMMARY, CHECKPOINT, checkpoints.PREVIOUS, UNFINISHED, CONFIG, RETRIEVAL, CURVES, REPORT)
 LATEST = Path("runs/latest")
 
 
@@ -101,6 +105,43 @@ def summary_of(last: dict[str, float], first: dict[str, float], lines: list[dict
             found["best_on_validation"] = of_best("validation_recall_at")
         found["best_on_test"] = of_best("recall_at")
     return found
+
+
+def write_report(
+    folder: Path,
+    *,
+    configuration: Mapping[str, Any],
+    epochs: Sequence[dict[str, Any]],
+    grid: Sequence[Query],
+    similarities: Similarities,
+    paper_row: sections.PaperRow | None = None,
+) -> Path:
+    """A page about the run, report.html, that needs no other file and no network.
+
+    Args:
+        folder: of the run, where the page is written.
+        configuration: the options of the run by name, and whatever else belongs to how it was made; values may be
+            mappings themselves.
+        epochs: the lines of metrics.jsonl. A line with "epoch": 0 and "recall_at" is the untrained network.
+        grid: of :func:`grid.retrieval_grid`.
+        similarities: of :func:`similarities.pair_similarities`.
+        paper_row: what the paper reports for these options, if it does.
+
+    Returns:
+        The path of the page.
+    """
+    path = folder / REPORT
+    content = [
+        sections.recall(epochs, paper_row),
+        sections.curves(epochs),
+        sections.retrieval(grid),
+        sections.similarity(similarities),
+        sections.every_epoch(epochs),
+        sections.options(configuration),
+    ]
+    with replacing(path) as file:
+        file.write(html.page(f"Run {folder.resolve().name}", content).encode())
+    return path
 
 
 def has_content(path: Path) -> bool:

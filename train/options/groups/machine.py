@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..values import SEED, between
+from ..values import SEED, between, loggers
 
 MOST_AT_ONCE = 16 * (os.cpu_count() or 1)
 threads = between(1, MOST_AT_ONCE, "16 for each core of this machine; more only wait for one another")
@@ -38,4 +38,8 @@ def add(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--workers", type=workers, metavar="N",
         help="processes that load images (default: 0 for glyphs and npz on a CPU, else up to 8)",
+    )  # fmt: skip
+    g.add_argument(
+        "--log", type=loggers, default=(), metavar="NAME[,NAME]",
+        help="tensorboard, wandb, where they are installed, beside metrics.jsonl (default: none)",
     )  # fmt: skip
