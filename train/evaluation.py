@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metrix_ext.retrieval import recall_at_k
+from metrix_ext.retrieval import measures, recall_at_k
 
 from .data.images import ImageSet
 from .data.loaders import Loader
@@ -27,8 +28,15 @@ class Searched:
 @dataclass
 class Found:
     embeddings: Tensor  # [n, d], of the queries
+    labels: Tensor  # [n]
     recall: dict[str, float]  # Recall@K by K, from 0 to 1
-    gallery: Tensor | None = None  # embeddings of what was searched, where that is a gallery
+    gallery: tuple[Tensor, Tensor] | None = None  # embeddings and labels of what was searched, where that is a gallery
+
+    def others(self, names: Sequence[str]) -> dict[str, float]:
+        """MAP@R and other measures by name."""
+        if not names:
+            return {}
+        return measures(self.embeddings, self.labels, names, 1, *(self.gallery or (None, None)))
 
 
 @torch.inference_mode()
@@ -51,10 +59,10 @@ def search(
     """Recall@K of the queries. Embeddings that are not finite find nothing, and are the caller's to refuse."""
     embeddings, labels = embed(model, searched.queries, device, amp, interrupt)
     if not bool(embeddings.isfinite().all()):
-        return Found(embeddings, {})
-    gallery = (None, None) if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt)
-    recall = recall_at_k(embeddings, labels, k, *gallery)
-    return Found(embeddings, {str(at): value for at, value in recall.items()}, gallery[0])
+        return Found(embeddings, labels, {})
+    gallery = None if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt)
+    recall = recall_at_k(embeddings, labels, k, *(gallery or (None, None)))
+    return Found(embeddings, labels, {str(at): value for at, value in recall.items()}, gallery)
 
 
 def pixel_recall(images: ImageSet) -> float:

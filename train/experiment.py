@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from . import checkpoints, options
-from .data import loaders, splits
+from .data import loaders as batches_of
+from .data import splits
 from .data.registry import DATA_SETS
 from .data.sampler import Batches
 from .data.splits import Halves
@@ -19,8 +20,11 @@ from .errors import Diverged, Interrupted, UserError, one_line
 from .evaluation import Found, Searched, pixel_recall, search
 from .interrupt import Interrupt
 from .model import network
+from .output import loggers
+from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
-from .output.report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, summary_of
+from .output.report import CHECKPOINT, CURVES, REPORT, RETRIEVAL, RunFolder, per_cent, summary_of, write_report
+from .output.similarities import pair_similarities
 from .randomness import seed_step
 from .training import optimizers, recipe
 from .training.averaging import MovingAverage
@@ -38,7 +42,7 @@ class Experiment:
     args: argparse.Namespace
     device: torch.device
     halves: Halves
-    train_loader: loaders.Loader
+    train_loader: batches_of.Loader
     batches: Batches  # of train_loader
     test: Searched
     validation: Searched | None
@@ -46,6 +50,7 @@ class Experiment:
     settings: Settings
     out: RunFolder
     config: dict[str, Any]
+    loggers: loggers.Loggers
     first: dict[str, float] = field(default_factory=dict)  # Recall@K of the untrained network
 
 
@@ -61,12 +66,12 @@ def run(args: argparse.Namespace) -> None:
         args.dataset, args.data, args.image_size, args.split_seed, split=args.split, val_fraction=args.val_fraction,
         any_count=args.any_count, skip_damaged=args.skip_damaged, workers=args.workers,
     )  # fmt: skip
-    experiment = build(args, device, halves, out)
+    experiment = build(args, device, halves, out, 0 if stored is None else stored["epoch"])
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
     if stored is not None:
         resume(experiment, stored)
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, experiment.loggers:
         last = train(experiment, interrupt)
     save(experiment, baseline, last, began)
 
@@ -81,18 +86,19 @@ def prepare(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder) -> Experiment:
+def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder, done: int) -> Experiment:
+    """done: epochs that a resumed run has behind it."""
     seed_step(args.seed)
     learner = make_learner(args, device, num_classes=len(halves.train.names))
     statistics = learner.model.statistics
 
     def searched(queries: Any, gallery: Any = None) -> Searched:
         return Searched(
-            loaders.evaluation_loader(queries, args, statistics),
-            None if gallery is None else loaders.evaluation_loader(gallery, args, statistics),
+            batches_of.evaluation_loader(queries, args, statistics),
+            None if gallery is None else batches_of.evaluation_loader(gallery, args, statistics),
         )
 
-    train_loader, batches = loaders.training_loader(halves.train, args, statistics)
+    train_loader, batches = batches_of.training_loader(halves.train, args, statistics)
     validation = None if halves.validation is None else searched(halves.validation)
     miner_options = dict(args.miner_option)
     if args.miner_epsilon is not None:
@@ -103,9 +109,11 @@ def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: R
     )  # fmt: skip
     out.start()
     options.write_config(out.path, args)
+    config = options.plain(args)
+    logged = loggers.open_loggers(args.log, out.path, epochs=args.epochs, configuration=config, done=done)
     return Experiment(
         args, device, halves, train_loader, batches, searched(halves.test, halves.gallery), validation, learner,
-        settings, out, options.plain(args),
+        settings, out, config, logged,
     )  # fmt: skip
 
 
@@ -178,7 +186,9 @@ def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:
         if experiment.validation is not None:
             line["validation_recall_at"] = measure(experiment, experiment.validation, interrupt).recall
     seconds = time.time() - began
-    experiment.out.add_epoch(line if args.deterministic else {**line, "seconds": round(seconds, 2)})
+    line = line if args.deterministic else {**line, "seconds": round(seconds, 2)}
+    experiment.out.add_epoch(line)
+    experiment.loggers.epoch(line)
     told = per_cent(found.recall) if found else ""
     print(f"epoch {epoch:3} {means['loss']:9.4f} {told}  {seconds:.0f} s", flush=True)
     return found
@@ -219,12 +229,21 @@ def save(experiment: Experiment, baseline: float | None, last: Found, began: flo
     save_checkpoint(experiment)
     title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"
     halves = experiment.halves
-    gallery = None if halves.gallery is None or last.gallery is None else (halves.gallery, last.gallery)
-    draw_retrieval(out / RETRIEVAL, halves.test, last.embeddings, title, args.seed, gallery=gallery)
+    gallery = None if halves.gallery is None or last.gallery is None else (halves.gallery, last.gallery[0])
+    grid = retrieval_grid(halves.test, last.embeddings, args.seed, gallery=gallery)
+    draw_retrieval(out / RETRIEVAL, grid, title)
     draw_curves(out / CURVES, out.epochs, experiment.first, baseline)
+    write_report(
+        out.path,
+        configuration=experiment.config,
+        epochs=[{"epoch": 0, "recall_at": experiment.first}, *out.epochs],
+        grid=grid,
+        similarities=pair_similarities(last.embeddings, last.labels, args.seed, *(last.gallery or ())),
+    )
     out.finish(
         {
             **summary_of(last.recall, experiment.first, out.epochs),
+            **last.others(args.measures),
             "recall_at_1_raw_pixels": baseline,
             "config": experiment.config,
             "dataset": halves.description,
@@ -232,7 +251,7 @@ def save(experiment: Experiment, baseline: float | None, last: Found, began: flo
             "seconds": round(time.time() - began, 1),
         }
     )
-    print(f"{out.path}: {per_cent(last.recall)} in {time.time() - began:.0f} s")
+    print(f"{out / REPORT}: {per_cent(last.recall)} in {time.time() - began:.0f} s")
 
 
 def pick_device(args: argparse.Namespace) -> torch.device:
