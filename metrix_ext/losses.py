@@ -110,7 +110,7 @@ class TableLoss(nn.Module):
     ) -> Batch:
         """Anchors, examples and their relations, as ``clean`` and ``Metrix`` use them."""
         return candidates_from_examples(
-            embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self, self.normalize
+            embeddings, labels, indices_tuple, ref_emb, ref_labels, self.normalize, ref_self
         )
 
     def clean(self, batch: Batch) -> Tensor:

@@ -23,8 +23,8 @@ def candidates_from_examples(
     indices_tuple: tuple[Tensor, ...] | None,
     ref_emb: Tensor | None,
     ref_labels: Any,
-    ref_self: Any,
     normalize: bool,
+    ref_self: Any = None,
 ) -> Batch:
     """Examples as anchors and as positives and negatives; arguments as of a loss."""
     check_embeddings("embeddings", embeddings)

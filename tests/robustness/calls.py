@@ -258,6 +258,10 @@ PUBLIC = {
     "Metrix embed": Call(_metrix_embed, _embed_arguments("number")),
     "Metrix embed, lam of pairs": Call(_metrix_embed, _embed_arguments("matrix")),
     "Metrix embed, references": Call(_metrix_with_references, _with_copies),
+    "CrossBatchMemory": Call(
+        lambda **given: mx.memory.CrossBatchMemory(make_loss("MultiSimilarityLoss"), DIM, EXAMPLES + 3)(**given),
+        _batch_arguments,
+    ),
     "Metrix feature, avg": _metrix_through("avg"),
     "Metrix feature, max": _metrix_through("max"),
     "Metrix feature, avg+max": _metrix_through("avg+max"),
