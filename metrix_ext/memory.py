@@ -22,6 +22,23 @@ class _Counts(NamedTuple):
     steps: int
 
 
+class _References(NamedTuple):
+    """What a batch is compared with.
+
+    Attributes:
+        embeddings, labels: what is in use of the memory.
+        rows: [n] int64, where in it each embedding of this process is.
+        ranks: the number of processes.
+        share: that of this process in all anchors, times the number of processes.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    rows: Tensor
+    ranks: int
+    share: float
+
+
 class CrossBatchMemory(nn.Module):
     """Compares every batch with the latest embeddings, those of the batches before it included.
 
@@ -116,22 +133,18 @@ class CrossBatchMemory(nn.Module):
         labels = self._checked(embeddings, labels)
         if not self.training:
             return self.criterion.parts(embeddings, labels, **of_criterion)
-        rows, share, ranks = self._remember(embeddings.detach(), labels)
-        _, filled, steps = self._known_counts()
-        if steps <= self.start:
+        memory = self._remember(embeddings.detach(), labels)
+        if memory is None:
             return self.criterion.parts(embeddings, labels, **of_criterion)
-        memory, memory_labels = self.embeddings[:filled], self.labels[:filled]
         if self.anchors_are_proxies:
             # All processes have the same anchors: each has the whole loss, and its share in the gradient of its batch.
-            batch = embeddings + (ranks - 1) * (embeddings - embeddings.detach())
-            return self.criterion.parts(
-                memory.index_copy(0, rows, batch.to(memory.dtype)), memory_labels, **of_criterion
-            )
-        parts = self.criterion.parts(
-            embeddings, labels, ref_emb=memory, ref_labels=memory_labels, ref_self=rows, **of_criterion
-        )
-        mixed = None if parts.mixed is None else share * parts.mixed
-        return LossParts(share * parts.loss, share * parts.clean, mixed)
+            batch = embeddings + (memory.ranks - 1) * (embeddings - embeddings.detach())
+            examples = memory.embeddings.index_copy(0, memory.rows, batch.to(memory.embeddings.dtype))
+            return self.criterion.parts(examples, memory.labels, **of_criterion)
+        references = {"ref_emb": memory.embeddings, "ref_labels": memory.labels, "ref_self": memory.rows}
+        parts = self.criterion.parts(embeddings, labels, **references, **of_criterion)
+        mixed = None if parts.mixed is None else memory.share * parts.mixed
+        return LossParts(memory.share * parts.loss, memory.share * parts.clean, mixed)
 
     def _checked(self, embeddings: Tensor, labels: Any) -> Tensor:
         """The labels as int64 [n]."""
@@ -144,12 +157,8 @@ class CrossBatchMemory(nn.Module):
         return as_labels("labels", labels, embeddings)
 
     @torch.compiler.disable
-    def _remember(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, float, int]:
-        """Puts the batch, of all processes, into the place of the oldest embeddings.
-
-        Returns:
-            The rows [n] of this process's embeddings; its share in all anchors times the number of processes; that.
-        """
+    def _remember(self, embeddings: Tensor, labels: Tensor) -> _References | None:
+        """Puts the batch, of all processes, into the place of the oldest embeddings; None until the memory is used."""
         self.embeddings = self.embeddings.to(torch.promote_types(self.embeddings.dtype, embeddings.dtype))
         embeddings = embeddings.to(self.embeddings.dtype)
         sizes, rank = _sizes_of_ranks(embeddings) if self.gather else ([len(embeddings)], 0)
@@ -162,9 +171,12 @@ class CrossBatchMemory(nn.Module):
         rows = (torch.arange(total, device=labels.device) + position) % self.memory_size
         self.embeddings.index_copy_(0, rows, embeddings)
         self.labels.index_copy_(0, rows, labels)
-        self._count((position + total) % self.memory_size, min(filled + total, self.memory_size), steps + 1)
-        share = sizes[rank] * len(sizes) / max(1, total)
-        return rows[begin : begin + sizes[rank]], share, len(sizes)
+        filled, steps = min(filled + total, self.memory_size), steps + 1
+        self._count((position + total) % self.memory_size, filled, steps)
+        if steps <= self.start:
+            return None
+        own, share = rows[begin : begin + sizes[rank]], sizes[rank] * len(sizes) / max(1, total)
+        return _References(self.embeddings[:filled], self.labels[:filled], own, len(sizes), share)
 
     def _known_counts(self) -> _Counts:
         if self._counts is None:
