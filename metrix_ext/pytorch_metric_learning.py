@@ -27,7 +27,7 @@ class MetricLossFunction(BaseMetricLossFunction):
     ``CrossBatchMemory(MetricLossFunction(Metrix(loss, mix="embed")), embedding_size=128)``.
 
     The value is the criterion's, with the pairs of a miner and the references that a wrapper passes on. A loss with
-    proxies compares the batch with these, so that pairs and references are left out; with proxy anchors
+    proxies compares the batch with its proxies alone: pairs and references are left out. With proxy anchors
     ``metrix_ext.memory.CrossBatchMemory`` uses what it remembers, which the one of pytorch-metric-learning cannot.
 
     Args:
