@@ -12,5 +12,5 @@ problems/        sizes and inputs of a problem
 counts           what a problem must do at least: exponentials, multiply-adds, bytes
 results/         what was measured, a folder per device
 
-``python -m bench.negligible`` stands alone.
+``python -m bench.negligible``, ``bench.products`` and ``bench.retrieval`` stand alone.
 """

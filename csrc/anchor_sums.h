@@ -21,7 +21,8 @@ struct AnchorSumsArgs {
   int64_t size;            // d
   Element element;         // of mixed
   const void* mixed;       // [p, d] z
-  const T* inverse_norms;  // [p] 1 / max(|z|, 1e-12), the similarity is that of z / |z|; or null: of z itself
+  bool normalize;          // the similarity is that of z / max(|z|, 1e-12); otherwise of z itself
+  const T* inverse_norms;  // [p] 1 / max(|z|, 1e-12), or null: then z is taken as it is. On CUDA made by the kernels
   const T* anchors;        // [m, d]
   // The anchors that a class has, for a walk from a mix to its anchors: those of example e are
   // anchor_order[anchors_of[2 e]] to anchor_order[anchors_of[2 e + 1] - 1]. Some may not use the mix.

@@ -40,8 +40,23 @@ METRIX_FN int relation(const AnchorRelations& r, int64_t anchor, int64_t example
   return r.positives[2 * anchor] <= example && example < r.positives[2 * anchor + 1] ? 1 : -1;
 }
 
+METRIX_FN bool is_self(const AnchorRelations& r, int64_t anchor, int64_t example) { return r.self[anchor] == example; }
+
+// The relations of one anchor without a mask, in registers.
+struct OwnRelations {
+  int begin, end, self;
+};
+
+METRIX_FN int relation(const OwnRelations& r, int64_t, int64_t example) {
+  if (example == r.self) return 0;
+  return r.begin <= example && example < r.end ? 1 : -1;
+}
+
+METRIX_FN bool is_self(const OwnRelations& r, int64_t, int64_t example) { return r.self == example; }
+
 // Whether (i, j) is in M(anchor) with i as the first.
-METRIX_FN bool uses_ordered(const AnchorRelations& r, Pairs pairs, int64_t anchor, int64_t i, int64_t j) {
+template <class Relations>
+METRIX_FN bool uses_ordered(const Relations& r, Pairs pairs, int64_t anchor, int64_t i, int64_t j) {
   switch (pairs) {
     case Pairs::kPosNeg:
       return relation(r, anchor, i) == 1 && relation(r, anchor, j) == -1;
@@ -50,9 +65,9 @@ METRIX_FN bool uses_ordered(const AnchorRelations& r, Pairs pairs, int64_t ancho
     case Pairs::kNegNeg:
       return relation(r, anchor, i) == -1 && relation(r, anchor, j) == -1;
     case Pairs::kAncNeg:
-      return r.self[anchor] == i && relation(r, anchor, j) == -1;
+      return is_self(r, anchor, i) && relation(r, anchor, j) == -1;
     case Pairs::kAncPos:
-      return r.self[anchor] == i && relation(r, anchor, j) == 1;
+      return is_self(r, anchor, i) && relation(r, anchor, j) == 1;
     default:
       return false;
   }
@@ -60,8 +75,8 @@ METRIX_FN bool uses_ordered(const AnchorRelations& r, Pairs pairs, int64_t ancho
 
 // The label of mix {i, j} for an anchor, or -1 where it does not use it. With both_orders one mix serves the anchors
 // that have i as the first, with lambda, and those that have j, with 1 - lambda.
-template <class T>
-METRIX_FN T mixed_label(const AnchorRelations& r, Pairs pairs, bool both_orders, int64_t anchor, int64_t i, int64_t j,
+template <class Relations, class T>
+METRIX_FN T mixed_label(const Relations& r, Pairs pairs, bool both_orders, int64_t anchor, int64_t i, int64_t j,
                         T lambda) {
   const bool forward = uses_ordered(r, pairs, anchor, i, j);
   if (!forward && !(both_orders && uses_ordered(r, pairs, anchor, j, i))) return T(-1);

@@ -49,8 +49,8 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
-        workspace: bytes of pooled mixes, their gradients and projections to have in memory at a time. None is 128 MiB
-            on a CPU and 256 MiB on a GPU.
+        workspace: bytes for pooled mixes, their gradients and projections; what fits is kept for backward and not
+            formed again. None is 128 MiB on a CPU and a twelfth of its memory on a GPU; few mixes take what they need.
 
     Raises:
         TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 from . import options
@@ -12,21 +13,29 @@ from .errors import Stopped, UserError, dead_worker, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
-    let_any_name_be_printed()
-    try:
+    def run() -> None:
         args = options.parse(arguments)
         require_packages()
         from .experiment import run  # needs the packages that have just been checked
 
+        run(args)
+
+    return status_of("run.py", run)
+
+
+def status_of(program: str, work: Callable[[], None]) -> int:
+    """The exit status of a program that does this."""
+    let_any_name_be_printed()
+    try:
         try:
-            run(args)
+            work()
         except RuntimeError as error:
             raise (dead_worker(error) or error) from None
     except Stopped as stopped:
-        print(f"run.py: {one_line(stopped)}", file=sys.stderr)
+        print(f"{program}: {one_line(stopped)}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt:
-        print("run.py: stopped before there was anything to save", file=sys.stderr)
+        print(f"{program}: stopped before there was anything to save", file=sys.stderr)
         return 130
     return 0
 

@@ -15,7 +15,17 @@ import metrix_ext as mx
 from metrix_ext import backend, native
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("torch", "triton", "torchvision", "numpy", "scipy", "pykeops", "pytorch-metric-learning", "matplotlib")
+PACKAGES = (
+    "torch",
+    "triton",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pykeops",
+    "pytorch-metric-learning",
+    "faiss-cpu",
+    "matplotlib",
+)
 
 CLOCKS = ("clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit", "temperature.gpu")
 

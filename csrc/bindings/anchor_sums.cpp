@@ -26,6 +26,7 @@ AnchorSumsArgs<T> make_args(py::handle a, int element, In<T> inverse_norms) {
   args.both_orders = field<"both_orders", bool>(a);
   args.element = Element(element);
   args.mixed = field<"mixed", In<void>>(a);
+  args.normalize = field<"normalize", bool>(a);
   args.inverse_norms = inverse_norms;
   args.anchors = py::cast<In<T>>(anchors);
   args.anchor_order = field<"anchor_order", In<int64_t>>(a);

@@ -1,4 +1,4 @@
-// The small ops of a batch: class_order, unit_rows, gram and mean_loss.
+// The small ops of a batch: class_order, unit_rows, gram and what it takes on CUDA, mean_loss.
 #include <array>
 #include <stdexcept>
 
@@ -7,6 +7,7 @@
 #include "cpu/common/indices.h"
 #include "gram.h"
 #include "mean_loss.h"
+#include "symmetric_parts.h"
 #include "unit_rows.h"
 
 namespace metrix::bindings {
@@ -44,6 +45,12 @@ void unit_rows_backward(const Where& where, int64_t rows, int64_t columns, In<in
         cpu::unit_rows_backward<T>(args, unit, norm, grad_unit, grad_x, threads);
       },
       [&](const auto& on) { cuda::unit_rows_backward<T>(args, unit, norm, grad_unit, grad_x, on.device, on.stream); });
+}
+
+void symmetric_parts(const Where& where, int64_t rows, In<float> x, Out<void> parts) {
+  run(
+      where, [](int) { throw std::invalid_argument("symmetric_parts: there is no CPU kernel"); },
+      [&](const auto& on) { cuda::symmetric_parts(rows, x, parts, on.device, on.stream); });
 }
 
 // On CUDA a matrix product is cuBLAS's.
@@ -116,6 +123,7 @@ void bind(py::module_& m) {
 void bind_batch(py::module_& m) {
   m.def("class_order", &class_order, "where"_a, py::kw_only(), "examples"_a, "labels"_a, "order"_a, "positives"_a,
         "place"_a, Release());
+  m.def("symmetric_parts", &symmetric_parts, "where"_a, py::kw_only(), "rows"_a, "x"_a, "parts"_a, Release());
   bind<float>(m);
   bind<double>(m);
 }

@@ -7,22 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..ops.autocast import without_autocast
 from ..ops.gram import gram
+from ..ops.product import product
 from ..terms.formula import AnchorSums
 from ..terms.pair_sets import count_terms
 from ..terms.relations import Relations
 
 
 def inner_products(x: Tensor, y: Tensor) -> Tensor:
-    """x y^T, [m, d] and [n, d] to [m, n], in float32 or float64 also under autocast.
+    """x y^T, [m, d] and [n, d] to [m, n], in float32 or float64 also under autocast and where TF32 is allowed.
 
     gamma = 75 turns the rounding of a bfloat16 similarity into an error of 15 % of a term.
     """
-    if x is y:
-        return gram(x)
-    with without_autocast(x.device):
-        return x @ y.T
+    return gram(x) if x is y else product(x, y.T)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

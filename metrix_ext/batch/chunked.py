@@ -22,6 +22,9 @@ LARGEST_WHOLE = 2**30
 # Bytes of a chunk's matrices: similarities, lambda and the gradients of what is read. Each has more than the 32 MiB up
 # to which glibc may give memory from a heap: what one chunk leaves there is cut up, and the next does not fit.
 WORKSPACE = 160 * 2**20
+# On a GPU, where each chunk is dozens of launches and adds n d numbers to the gradient of the examples: 512 rows at
+# n = 65,536 in float32.
+WORKSPACE_OF_GPU = 512 * 2**20
 MATRICES = 4
 
 
@@ -37,8 +40,7 @@ def sums_of_anchors(batch: Batch, sums_of_rows: Callable[[Tensor, Relations, sli
     """
     if not is_large(batch):
         return sums_of_rows(batch.similarity, batch.relations, slice(None))
-    row, m = _bytes_of_row(batch), len(batch.anchors)
-    size = max(1, WORKSPACE // (MATRICES * row))
+    size, m = _rows_of_chunk(batch), len(batch.anchors)
     rows = [slice(begin, begin + size) for begin in range(0, m, size)]
     return _sums_of_chunks(batch, batch.anchors.split(size), map(batch.relations.of_rows, rows), rows, sums_of_rows)
 
@@ -70,7 +72,7 @@ def sums_of_windows(batch: Batch, sums_of_window: Callable[[Tensor, Relations, s
     if not batch.anchors_are_examples:
         order = relations.positives[:, 0].argsort(stable=True)
         anchors, relations = anchors.index_select(0, order), relations.of_rows(order)
-    sizes, windows = _whole_classes(relations.positives, max(1, WORKSPACE // (MATRICES * _bytes_of_row(batch))))
+    sizes, windows = _whole_classes(relations.positives, _rows_of_chunk(batch))
     of_chunks = map(Relations, relations.positives.split(sizes), relations.self_index.split(sizes))
     sums = _sums_of_chunks(batch, anchors.split(sizes), of_chunks, windows, sums_of_window)
     if order is None:
@@ -96,6 +98,11 @@ def _whole_classes(positives: Tensor, size: int) -> tuple[list[int], list[slice]
             sizes.append(count)
             windows.append(slice(begin, end))
     return sizes or [0], windows or [slice(0, 0)]  # nobody is a chunk, too
+
+
+def _rows_of_chunk(batch: Batch) -> int:
+    workspace = WORKSPACE_OF_GPU if batch.examples.is_cuda else WORKSPACE
+    return max(1, workspace // (MATRICES * _bytes_of_row(batch)))
 
 
 def _bytes_of_row(batch: Batch) -> int:

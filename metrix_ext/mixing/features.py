@@ -15,8 +15,15 @@ from ..ops.tracing import may_need_gradient
 from ..terms.formula import Rho, flat
 from .lambdas import Lambda
 
-# Bytes of pooled mixes, their gradients and projections that are alive at a time. A GPU needs more of them to be busy.
-WORKSPACE = {"cpu": 128 * 2**20, "cuda": 256 * 2**20, "meta": 128 * 2**20}
+
+def default_workspace(device: torch.device) -> int:
+    """Bytes for pooled mixes, their gradients and projections: 128 MiB, on a GPU a twelfth of its memory.
+
+    A GPU has the more to gain: what is kept is not formed again, and kernels over many mixes fill it better.
+    """
+    if device.type != "cuda":
+        return 128 * 2**20
+    return torch.cuda.get_device_properties(device).total_memory // 12
 
 
 def mix_features(
@@ -34,7 +41,7 @@ def mix_features(
 
     Args:
         features: [n, c, h, w] in the caller's order.
-        workspace: bytes; None takes WORKSPACE of the device.
+        workspace: bytes; None takes default_workspace of the device.
 
     Returns:
         sums, nonzero [m, 2] as of pair_sums.
@@ -67,7 +74,7 @@ def mix_features(
         average=head.pool == "avg+max",
         exponential=exponential,
         rho=numbers,
-        workspace=WORKSPACE[features.device.type] if workspace is None else workspace,
+        workspace=default_workspace(features.device) if workspace is None else workspace,
         wanted=[may_need_gradient(features), may_need_gradient(weight), others_wanted],
     )
     sums, nonzero = feature_sums(arguments)

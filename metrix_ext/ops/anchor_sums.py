@@ -123,9 +123,9 @@ def _on_cpu_single(mixed: Tensor) -> Tensor:
 def _inverse_norms(a: AnchorSumsArguments) -> Tensor | None:
     """[p] 1 / max(|z|, 1e-12) of the mixes, NaN of an infinite norm; or None where they are taken as they are.
 
-    In double precision, where the squares of single numbers do not overflow.
+    In double precision, where the squares of single numbers do not overflow. The CUDA kernels take their own.
     """
-    if not a.normalize:
+    if not a.normalize or a.mixed.is_cuda:
         return None
     norms = torch.linalg.vector_norm(a.mixed, dim=1, dtype=torch.float64)
     return norms.clamp_min(SMALLEST_NORM).reciprocal_().add_(norms, alpha=0).to(a.lam.dtype)

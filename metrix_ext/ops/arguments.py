@@ -53,6 +53,19 @@ class PairSumsArguments(NamedTuple):
         )
 
 
+class AnchorsByClass(NamedTuple):
+    """Relations.anchors_by_class() where a mix serves few anchors, and None where it may serve any."""
+
+    anchor_order: Tensor | None
+    anchors_of: Tensor | None
+
+    @classmethod
+    def of(cls, relations: Relations, pairs: str, examples: int) -> AnchorsByClass:
+        if relations.mask is not None or pairs == "neg-neg":
+            return cls(None, None)
+        return cls(*relations.anchors_by_class(examples))
+
+
 class AnchorSumsArguments(NamedTuple):
     """Of anchor_sums. The anchors of the classes are given where a mix serves few anchors."""
 
@@ -86,17 +99,18 @@ class AnchorSumsArguments(NamedTuple):
         normalize: bool,
         exponential: bool,
         rho: list[float],
+        by_class: AnchorsByClass | None = None,
     ) -> AnchorSumsArguments:
-        few_anchors = relations.mask is None and pairs != "neg-neg"
-        anchor_order, anchors_of = relations.anchors_by_class(mixes.examples) if few_anchors else (None, None)
+        """``by_class`` if it is known already."""
+        by_class = AnchorsByClass.of(relations, pairs, mixes.examples) if by_class is None else by_class
         return cls(
             mixed=mixed,
             anchors=anchors,
             positives=relations.positives,
             self_index=relations.self_index,
             mask=relations.mask,
-            anchor_order=anchor_order,
-            anchors_of=anchors_of,
+            anchor_order=by_class.anchor_order,
+            anchors_of=by_class.anchors_of,
             first=mixes.first,
             second=mixes.second,
             lam=mixes.lam,

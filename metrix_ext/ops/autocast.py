@@ -20,3 +20,15 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def without_autocast_cache(device: torch.device) -> AbstractContextManager[object]:
+    """In it, weights are cast each time they are used.
+
+    A cache hands what was cast without a graph to computations that need the gradients of the weights, in releases of
+    torch without pytorch/pytorch pull request 165068.
+    """
+    dtype = autocast_dtype(device)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype, cache_enabled=False)

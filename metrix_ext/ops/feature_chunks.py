@@ -12,7 +12,7 @@ from ..terms.mixes import TILES, Mixes
 from ..terms.pair_sets import unordered
 from ..terms.relations import Relations
 from ..terms.used_pairs import used_pairs
-from .arguments import AnchorSumsArguments
+from .arguments import AnchorsByClass, AnchorSumsArguments
 from .maps import compute_dtype
 from .mix_pool import fill
 
@@ -32,7 +32,7 @@ class FeatureSumsArguments(NamedTuple):
         one_mix_per_pair: lam[j, i] is 1 - lam[i, j], so that one mix serves both orders.
         average: the head adds the average over positions to the maximum.
         exponential, rho: as ``terms.formula.flat``.
-        workspace: bytes for the mixes of a chunk, and for what is kept.
+        workspace: bytes for the mixes of a chunk, and for what is kept of all.
         wanted: whether features, weight and any of the others have a gradient.
     """
 
@@ -63,14 +63,18 @@ class FeatureSumsArguments(NamedTuple):
 
     def chunks(self) -> Iterator[tuple[slice, Mixes]]:
         """Where a chunk is in the list of all mixes, and its mixes."""
-        size = self._chunk_size()
+        size = self._sizes().chunk
         chunks = used_pairs(self.relations, self.pairs, self.one_mix_per_pair, len(self.order), size)
         for k, pairs in enumerate(chunks):
             at = slice(k * size, k * size + len(pairs))
             lam = self.lam[pairs.first, pairs.second] if self.lam.dim() == 2 else self.lam.expand(len(pairs))
             yield at, pairs.mixes(lam)
 
-    def anchor_sums(self, projected: Tensor, mixes: Mixes) -> AnchorSumsArguments:
+    def anchors_by_class(self) -> AnchorsByClass:
+        """Made once for all chunks."""
+        return AnchorsByClass.of(self.relations, self.pairs, len(self.order))
+
+    def anchor_sums(self, projected: Tensor, mixes: Mixes, by_class: AnchorsByClass) -> AnchorSumsArguments:
         """What anchor_sums takes of a chunk."""
         return AnchorSumsArguments.of(
             projected,
@@ -82,28 +86,44 @@ class FeatureSumsArguments(NamedTuple):
             normalize=True,
             exponential=self.exponential,
             rho=self.rho,
+            by_class=by_class,
         )
 
-    def _chunk_size(self) -> int:
-        """Mixes at a time, in whole tiles if one fits: pooled and projected, their gradients, an int16 argmax."""
-        bytes_of_element = self.features.element_size()
-        channels, size = self.features.shape[1], self.weight.shape[0]
-        bytes_of_mix = channels * (2 * bytes_of_element + 2) + size * 2 * bytes_of_element
-        room = self.workspace // max(1, bytes_of_mix)
+    def _sizes(self) -> Sizes:
+        """One chunk of all mixes where the workspace has room for all that belongs to them. Otherwise a quarter of it
+        is for the chunk at work, in whole tiles if one fits, and the rest for what is kept: projections first."""
+        n, (size, channels) = self.order.shape[0], self.weight.shape
+        rows = n * (n - 1) // (2 if self.one_mix_per_pair or unordered(self.pairs) else 1)
+        element = self.features.element_size()
+        of_features, of_weight, _ = self.wanted
+        kept = rows if any(self.wanted) else 0
+        # Pooled and projected, their gradients, an int16 argmax.
+        bytes_of_mix = max(1, channels * (2 * element + 2) + size * 2 * element)
+        if rows * bytes_of_mix <= self.workspace:
+            return Sizes(max(rows, 1), kept, kept if of_weight or of_features else 0)
+        room = self.workspace // 4 // bytes_of_mix
         whole = next((tile**2 for tile in TILES if tile**2 <= room), TILES[-1] ** 2)
-        return max(whole, room // whole * whole)
+        chunk = max(whole, room // whole * whole)
+        left = self.workspace - chunk * bytes_of_mix
+
+        def fit(most: int, bytes_of_row: int) -> int:
+            """Rows of whole chunks for which there is room, or all."""
+            fitting = max(0, left) // max(1, bytes_of_row)
+            return most if fitting >= most else fitting // chunk * chunk
+
+        projected = fit(kept, size * element)
+        left -= projected * size * element
+        mixed = fit(projected, channels * (element * of_weight + 2 * of_features)) if of_weight or of_features else 0
+        return Sizes(chunk, projected, mixed)
 
     def kept(self) -> Kept:
         """Room for what is kept. Its size is known without looking at the data: for all pairs, used or not."""
-        n, (size, channels) = self.order.shape[0], self.weight.shape
-        rows = n * (n - 1) // (2 if self.one_mix_per_pair or unordered(self.pairs) else 1)
+        sizes, (size, channels) = self._sizes(), self.weight.shape
         of_features, of_weight, _ = self.wanted
-        fits = rows * size * self.features.element_size() <= self.workspace
-        is_one_chunk = rows <= self._chunk_size()
         return Kept(
-            self.features.new_empty((rows if any(self.wanted) and fits else 0, size)),
-            self.features.new_empty((rows if of_weight and is_one_chunk else 0, channels)),
-            self.features.new_empty((rows if of_features and is_one_chunk else 0, channels), dtype=torch.int16),
+            self.features.new_empty((sizes.projected, size)),
+            self.features.new_empty((sizes.mixed if of_weight else 0, channels)),
+            self.features.new_empty((sizes.mixed if of_features else 0, channels), dtype=torch.int16),
         )
 
     def pool(self, mixes: Mixes, averages: Tensor | None, pooled: Tensor | None, argmax: Tensor | None) -> Tensor:
@@ -137,13 +157,21 @@ class FeatureSumsArguments(NamedTuple):
         return torch.addmm(self.bias, pooled, self.weight.T, out=out)
 
 
+class Sizes(NamedTuple):
+    """Mixes at a time, and how many from the first on have projections and have pooled maps and maxima kept."""
+
+    chunk: int
+    projected: int
+    mixed: int
+
+
 class Kept(NamedTuple):
-    """What forward leaves to backward: of all mixes, or empty."""
+    """What forward leaves to backward: of the mixes of the first chunks."""
 
     projected: Tensor  # [p, d]
     pooled: Tensor  # [p, c]
     argmax: Tensor  # [p, c]
 
     def of_chunk(self, at: slice) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        projected, pooled, argmax = (tensor[at] if len(tensor) else None for tensor in self)
+        projected, pooled, argmax = (tensor[at] if at.start < at.stop <= len(tensor) else None for tensor in self)
         return projected, pooled, argmax

@@ -1,8 +1,8 @@
 """Feature mixup through a PoolingHead with a maximum: Eq. (9) over mixes of feature maps, chunk by chunk.
 
 A chunk of mixes is pooled (mix_pool), projected (a matrix product) and compared with the anchors of its examples
-(anchor_sums). What fits into the workspace is kept for backward: all of a single chunk, and the projections of several;
-the rest is formed again. One op, so that torch.compile sees one node however many chunks there are.
+(anchor_sums). What fits into the workspace is kept for backward, projections first; the rest is formed again. One op,
+so that torch.compile sees one node however many chunks there are.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     problem = FeatureSumsArguments(*given)
     features, anchors = problem.features, problem.anchors
     kept = problem.kept()
-    averages = problem.averages
+    averages, by_class = problem.averages, problem.anchors_by_class()
     sums = anchors.new_full((len(anchors), 2), -torch.inf if problem.exponential else 0.0)
     nonzero = torch.zeros_like(sums)
     with torch.autocast(features.device.type, enabled=False):
         for at, mixes in problem.chunks():
             to_projected, to_pooled, to_argmax = kept.of_chunk(at)
             projected = problem.project(problem.pool(mixes, averages, to_pooled, to_argmax), to_projected)
-            sums_of_chunk, nonzero_of_chunk = sums_of_anchors(*problem.anchor_sums(projected, mixes))
+            sums_of_chunk, nonzero_of_chunk = sums_of_anchors(*problem.anchor_sums(projected, mixes, by_class))
             sums = torch.logaddexp(sums, sums_of_chunk) if problem.exponential else sums + sums_of_chunk
             nonzero += nonzero_of_chunk
     return sums, nonzero, *kept
@@ -74,7 +74,7 @@ def _gradients(
     """Of features, weight, bias and anchors; that of the features is empty if it is not wanted."""
     kept, problem = Kept(projected, pooled, argmax), FeatureSumsArguments(*given)
     features, weight, anchors = problem.features, problem.weight, problem.anchors
-    exact, averages = anchors.dtype, problem.averages
+    exact, averages, by_class = anchors.dtype, problem.averages, problem.anchors_by_class()
     features_wanted, weight_wanted, _ = problem.wanted
     grad_features = torch.zeros_like(evenly_spaced(features), dtype=exact) if features_wanted else features.new_empty(0)
     grad_averages = torch.zeros_like(averages) if averages is not None and features_wanted else None
@@ -83,18 +83,20 @@ def _gradients(
     grad_anchors = torch.zeros_like(anchors, memory_format=torch.contiguous_format)
     with torch.autocast(features.device.type, enabled=False):
         for at, mixes in problem.chunks():
-            z, pooled_of_chunk, argmax_of_chunk = problem.again(mixes, averages, *kept.of_chunk(at))
-            listed = problem.anchor_sums(z, mixes)
+            kept_of_chunk = kept.of_chunk(at)
+            z, pooled_of_chunk, argmax_of_chunk = problem.again(mixes, averages, *kept_of_chunk)
+            listed = problem.anchor_sums(z, mixes, by_class)
             grad_projected = add_gradients_of_sums(grad_sums, sums, listed, grad_anchors)
             grad_bias += grad_projected.sum(0, dtype=exact)
             if weight_wanted:
                 assert pooled_of_chunk is not None
                 grad_weight += grad_projected.T @ pooled_of_chunk
             if features_wanted:
-                grad_pooled = torch.mm(grad_projected, weight, out=None if len(kept.pooled) else pooled_of_chunk)
+                # What was formed again has served its turn.
+                into = pooled_of_chunk if kept_of_chunk[1] is None else None
+                grad_pooled = torch.mm(grad_projected, weight, out=into)
                 assert argmax_of_chunk is not None
-                into = grad_features, grad_averages
-                add_gradients_of_pool(grad_pooled, argmax_of_chunk, problem.order, mixes, *into)
+                add_gradients_of_pool(grad_pooled, argmax_of_chunk, problem.order, mixes, grad_features, grad_averages)
         if grad_averages is not None:
             height, width = features.shape[2:]
             grad_features.add_(grad_averages[:, :, None, None], alpha=1 / (height * width))

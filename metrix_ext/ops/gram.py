@@ -1,4 +1,5 @@
-"""Inner products of the rows of a matrix with each other: half the work of a product of two matrices each way."""
+"""Inner products of the rows of a matrix with each other: half the work of a product of two matrices each way on a CPU,
+on tensor cores where a GPU has them and the matrix is large."""
 
 from __future__ import annotations
 
@@ -8,17 +9,18 @@ import torch
 from torch import Tensor
 
 from .. import backend, native
-from .autocast import without_autocast
+from . import float_parts
 from .checks.tensors import check_matrix
 from .launch import where
 from .library import LIBRARY, implement, register_autograd
+from .precision import full_precision
 
 
 def gram(x: Tensor) -> Tensor:
     """x x^T.
 
     Args:
-        x: [n, d] float32 or float64; the products are of this type also under autocast.
+        x: [n, d] float32 or float64; the products are of this type also under autocast and where TF32 is allowed.
 
     Returns:
         [n, n], on the CPU symmetric to the bit.
@@ -35,8 +37,11 @@ LIBRARY.define("gram_backward(Tensor grad, Tensor x) -> Tensor")
 
 
 def _products(x: Tensor) -> Tensor:
-    if backend.choose(x.device) != "cpu":
-        with without_autocast(x.device):
+    chosen = backend.choose(x.device)
+    if chosen in ("cuda", "triton") and float_parts.apply(x):
+        return float_parts.gram(x)
+    if chosen != "cpu":
+        with full_precision(x.device):
             return x @ x.T
     x = x.contiguous()
     rows, columns = x.shape
@@ -46,8 +51,13 @@ def _products(x: Tensor) -> Tensor:
 
 
 def _gradient(grad: Tensor, x: Tensor) -> Tensor:
-    if backend.choose(x.device) != "cpu":
-        with without_autocast(x.device):
+    chosen = backend.choose(x.device)
+    if chosen == "cuda" and float_parts.apply(
+        x
+    ):  # Triton has no kernel for the parts of grad, and others take too long
+        return float_parts.symmetric_product(grad, x)
+    if chosen != "cpu":
+        with full_precision(x.device):
             return (grad + grad.T) @ x
     grad, x = grad.contiguous(), x.contiguous()
     rows, columns = x.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +24,30 @@ def check_ks(k: Any) -> list[int]:
     if not ks:
         raise ValueError(f"k: got {k!r}, expected {wanted}")
     return list(dict.fromkeys(ks))
+
+
+def check_names(names: Any, choices: Sequence[str]) -> list[str]:
+    """Some of the choices, without repetitions."""
+    wanted = f"expected some of {', '.join(choices)}"
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"names: got {names!r}, {wanted}")
+    given = list(dict.fromkeys(names))
+    if not given or any(name not in choices for name in given):
+        raise ValueError(f"names: got {names!r}, {wanted}")
+    return given
+
+
+def check_sets(embeddings: Tensor, labels: Any, gallery: Tensor | None, gallery_labels: Any) -> tuple[Tensor, Tensor]:
+    """The labels [n] of the queries, and those of the candidates: of the gallery, or without one of the queries."""
+    check_embeddings("embeddings", embeddings)
+    labels = as_labels("labels", labels, embeddings)
+    if (gallery is None) != (gallery_labels is None):
+        missing = "gallery" if gallery is None else "gallery_labels"
+        raise ValueError(f"{missing} is missing: gallery and gallery_labels come together")
+    if gallery is None:
+        return labels, labels
+    check_embeddings("gallery", gallery, like=embeddings)
+    return labels, as_labels("gallery_labels", gallery_labels, gallery, "gallery")
 
 
 def check_embeddings(name: str, x: Tensor, like: Tensor | None = None) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from .checks import as_labels, check_embeddings, check_ks
-from .neighbours import neighbour_chunks
+from .measures import measures
 
 
 def recall_at_k(
@@ -41,19 +39,5 @@ def recall_at_k(
 
     Source: the protocol of the paper's Section 4.1.
     """
-    ks = check_ks(k)
-    check_embeddings("embeddings", embeddings)
-    labels = as_labels("labels", labels, embeddings)
-    if (gallery is None) != (gallery_labels is None):
-        missing = "gallery" if gallery is None else "gallery_labels"
-        raise ValueError(f"{missing} is missing: gallery and gallery_labels come together")
-    if gallery is not None and gallery_labels is not None:
-        check_embeddings("gallery", gallery, like=embeddings)
-        gallery_labels = as_labels("gallery_labels", gallery_labels, gallery, "gallery")
-    candidate_labels = labels if gallery_labels is None else gallery_labels
-
-    hits = torch.zeros(len(ks), dtype=torch.int64, device=embeddings.device)
-    for rows, neighbours in neighbour_chunks(embeddings, max(ks), gallery):
-        right = candidate_labels[neighbours] == labels[rows, None]
-        hits += torch.stack([right[:, :one].any(1).sum() for one in ks])
-    return {one: count / len(embeddings) for one, count in zip(ks, hits.tolist(), strict=True)}
+    found: dict[int, float] = measures(embeddings, labels, ("recall_at_k",), k, gallery, gallery_labels)["recall_at_k"]
+    return found

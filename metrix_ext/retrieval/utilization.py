@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..ops.precision import full_precision
 from .checks import check_embeddings
-from .compute import chunk_size, compute_dtype, full_precision
+from .compute import chunk_size, compute_dtype
 
 
 def utilization(queries: Tensor, embeddings: Tensor, mixed: Tensor | Iterable[Tensor] | None = None) -> float:

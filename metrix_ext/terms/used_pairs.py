@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from .kept import Kept
 from .mixes import PairList, all_pairs, is_kept
 from .pair_sets import unordered, with_anchor
 from .relations import Relations
@@ -35,10 +35,7 @@ def _lists(examples: int, ordered: bool, size: int, device: torch.device) -> Ite
     return _split(*all_pairs(examples, ordered, device), examples, size)
 
 
-@functools.lru_cache(maxsize=4)
-def _kept_lists(examples: int, ordered: bool, size: int, device: torch.device) -> Iterable[PairList]:
-    with torch.inference_mode(False):
-        return tuple(_lists(examples, ordered, size, device))
+_kept_lists = Kept(lambda *sizes: tuple(_lists(*sizes)), size=2)  # 17 MB each at most
 
 
 def _split(first: Tensor, second: Tensor, examples: int, size: int) -> Iterable[PairList]:

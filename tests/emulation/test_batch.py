@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import metrix_ext as mx
 from metrix_ext import backend
 from metrix_ext.ops import library
+from metrix_ext.ops.float_parts import Parts
 from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.terms.formula import mean
@@ -115,3 +116,25 @@ def test_launches_of_a_whole_step(
     assert sorted(ours.names) == ["add"] * (1 + renormalize) + ["randint"] * mixed
     assert device.launches() - before == launches
     assert ours.products == 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 100])
+def test_symmetric_parts(device: emulated.Device, n: int) -> None:
+    """The parts that PyTorch's operations give, the same on both sides of the diagonal."""
+    x = torch.randn(n, n) * torch.logspace(-20, 20, max(n, 1))[:n]
+    before = device.launches()
+    parts = Parts.of_symmetric_sum(x)
+    assert device.launches() - before == (n > 0)
+    for found, expected in zip(parts, Parts.of(x + x.T), strict=True):
+        assert torch.equal(found, expected)
+        assert torch.equal(found, found.T)
+
+
+def test_symmetric_parts_of_what_is_not_finite(device: emulated.Device) -> None:
+    x = torch.randn(70, 70)
+    x[40, 3] = math.nan
+    x[3, 65] = math.inf
+    bad = torch.zeros(70, 70, dtype=torch.bool)
+    for row, column in ((40, 3), (3, 65)):
+        bad[row, column] = bad[column, row] = True
+    assert torch.equal(~sum(part.float() for part in Parts.of_symmetric_sum(x)).isfinite(), bad)

@@ -134,24 +134,30 @@ def test_pool_of_several_blocks(device: emulated.Device, dtype: torch.dtype, shu
     indirect=["device"],
 )
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-def test_tiles_are_staged_once(device: emulated.Device, dtype: torch.dtype, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("with_argmax", [False, True])
+def test_tiles_are_staged_once(
+    device: emulated.Device, with_argmax: bool, dtype: torch.dtype, size: tuple[int, int]
+) -> None:
     """Whole tiles of half maps, whatever their number of positions: every row of a tile is copied once."""
-    # A warp takes 8 x 8 examples, a block 2 x 2 or 4 x 4 warps.
+    # A warp takes 8 x 8 examples, with positions of the maxima 4 x 4, a block 2 x 2 or 4 x 4 warps.
     tile, examples, channels = (16, 40, 256) if device.has_tiny_blocks else (32, 70, 64 * 512)
+    tile //= 2 if with_argmax else 1
     features = feature_maps(examples, channels, *size, "channels_last").to(dtype)
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(1))
     mixes = cast(random_mixes(examples, False, torch.float64), dtype)
     averages = torch.rand(examples, channels, generator=torch.Generator().manual_seed(2))
     before = device.copied_bytes()
-    pooled, _ = pool(features, order, mixes, averages, with_argmax=False)
+    pooled, argmax = pool(features, order, mixes, averages, with_argmax=with_argmax)
     whole = examples // tile
     rows = 2 * tile * (whole * (whole - 1) // 2)
     positions = max(4, 2 * math.ceil(size[0] * size[1] / 2))  # two stages of two at least
     assert device.copied_bytes() - before == rows * channels * positions * features.element_size()
     lam, of_example = mixes.lam[:, None], averages[order]
     mean = lam * of_example[mixes.first] + (1 - lam) * of_example[mixes.second]
-    truth = mixed_maps(features, order, mixes).amax(2) + mean
-    assert_within(pooled, truth, {torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype])
+    maps, tolerance = mixed_maps(features, order, mixes), {torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype]
+    assert_within(pooled, maps.amax(2) + mean, tolerance)
+    if with_argmax:
+        assert_within(maps.gather(2, argmax.long()[..., None])[..., 0], maps.amax(2), tolerance)
 
 
 @tiny_blocks

@@ -42,7 +42,7 @@ def test_values_and_gradients(make: Callable[[], Iterable[Arguments]]) -> None:
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("size", [7, 512, 1028])
+@pytest.mark.parametrize("size", [7, 64, 512, 1028])  # of bfloat16, two go to tensor cores
 def test_several_blocks(pairs: str, dtype: torch.dtype, size: int) -> None:
     for who in ("examples", "mask"):
         arguments = sums_problem(pairs, "exp", (5,) * 16 + (1, 2, 30), who, dim=size)

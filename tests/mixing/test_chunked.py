@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -239,3 +240,12 @@ def test_peak_memory(pairs: str | None, n: int) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2 * chunked.WORKSPACE
+
+
+@pytest.mark.parametrize(("on_gpu", "rows"), [(False, 160), (True, 512)])
+def test_rows_of_a_chunk(monkeypatch: pytest.MonkeyPatch, on_gpu: bool, rows: int) -> None:
+    """Of 65,536 examples in float32: many on a GPU, which few and large products suit."""
+    examples = torch.empty(1).expand(65536, 4)
+    batch = SimpleNamespace(examples=examples)
+    monkeypatch.setattr(Tensor, "is_cuda", property(lambda tensor: on_gpu))
+    assert chunked._rows_of_chunk(batch) == rows

@@ -14,7 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 import metrix_ext as mx
 from metrix_ext.ops import feature_chunks
+from metrix_ext.ops.feature_chunks import FeatureSumsArguments
 from metrix_ext.terms.pair_sets import PAIR_SETS
+from metrix_ext.terms.relations import Relations
 
 CHANNELS, SIZE, CLASSES, PER_CLASS = 40, 24, 5, 4
 N = CLASSES * PER_CLASS
@@ -88,19 +90,44 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("lam", ["pair", "batch"])
 @pytest.mark.parametrize("pairs", PAIR_SETS)
-@pytest.mark.parametrize("chunk", [96, 10_000])
+@pytest.mark.parametrize(
+    ("chunk", "projected", "mixed"), [(96, 10_000, 0), (96, 192, 96), (96, 10_000, 10_000), (10_000, 10_000, 10_000)]
+)
 @pytest.mark.usefixtures("two_threads")
-def test_kept_and_recomputed(monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str, chunk: int) -> None:
+def test_kept_and_recomputed(
+    monkeypatch: pytest.MonkeyPatch, pairs: str, lam: str, chunk: int, projected: int, mixed: int
+) -> None:
     """What fits into the workspace is kept, and gives the same bits as what is formed again."""
-    monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "_chunk_size", lambda self: chunk)
-    rows = record_kept(monkeypatch)
-    kept = step(torch.float32, pairs=pairs, lam=lam)
-    assert all(rows[0]) if chunk > N * N else rows[0][0] > 0 and rows[0][1:] == [0, 0]
-    nothing = feature_chunks.Kept(*(torch.empty(0) for _ in range(3)))
-    monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "kept", lambda self: nothing)
-    recomputed = step(torch.float32, pairs=pairs, lam=lam)
-    for a, b in zip(kept, recomputed, strict=True):
+
+    def recompute_but(*rows: int) -> list[Tensor]:
+        sizes = feature_chunks.Sizes(chunk, *rows)
+        monkeypatch.setattr(feature_chunks.FeatureSumsArguments, "_sizes", lambda self: sizes)
+        return step(torch.float32, pairs=pairs, lam=lam)
+
+    for a, b in zip(recompute_but(projected, mixed), recompute_but(0, 0), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7, 20])
+def test_what_is_kept_fits_into_the_workspace(parts: int) -> None:
+    """Of a part of what all mixes take: what is kept and the chunk at work; projections are kept first."""
+    n, channels, size = 300, 512, 64
+    mixes, row = n * (n - 1) // 2, channels * (2 * 4 + 2) + size * 2 * 4
+    workspace = mixes * row // parts
+    none, labels = torch.empty(0), torch.arange(n) // 5
+    related = Relations.from_labels(labels, labels, torch.arange(n))
+    given = torch.empty(n, channels, 1, 1), torch.empty(size, channels), None, torch.empty(n, size), torch.arange(n)
+    options = "pos-neg", True, True, True, [0.0] * 6, workspace, [True] * 3
+    made = FeatureSumsArguments(*given, related.positives, related.self_index, None, none, *options)
+    sizes = made._sizes()
+    kept = sum(tensor.numel() * tensor.itemsize for tensor in made.kept())
+    assert sizes.mixed <= sizes.projected <= mixes
+    if parts == 1:
+        assert sizes == (mixes, mixes, mixes)
+        return
+    assert kept + sizes.chunk * row <= workspace
+    assert sizes.mixed == 0 or sizes.projected == mixes
+    assert (sizes.mixed > 0) == (parts < 20)
 
 
 def record_kept(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:

@@ -180,8 +180,11 @@ def test_bad_input_is_named(call, error, words):
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_duplicates_are_equally_similar_wherever_they_stand():
-    """The products of a symmetric whole are rounded the same at every place, so that the index decides."""
+@pytest.mark.parametrize("largest_whole", [0, 2**30])
+def test_duplicates_are_equally_similar_wherever_they_stand(largest_whole, monkeypatch):
+    """The products of a symmetric whole, and of a chunk, are rounded the same at every place: the index decides."""
+    monkeypatch.setattr(neighbours, "LARGEST_WHOLE", largest_whole)
+    monkeypatch.setattr(compute, "BLOCK", 34 * (35 + 4 * compute.PER_NEIGHBOUR))  # room for all queries but one
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(7, 33, generator=generator)
     x = rows.repeat(5, 1)[torch.randperm(35, generator=generator)]

@@ -18,6 +18,7 @@ from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.mix_pool import mix_pool
 from metrix_ext.ops.pair_lambda import pair_lambda
 from metrix_ext.ops.pair_sums import pair_sums
+from metrix_ext.ops.product import product
 from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.terms.formula import Formula, Rho, Sigma
 from metrix_ext.terms.mixes import Mixes
@@ -148,6 +149,7 @@ OPS = {
         lambda seed: {"x": make_batch(seed=seed)[0], "order": torch.randperm(EXAMPLES, generator=_generator(seed))},
     ),
     "gram": Call(gram, lambda seed: {"x": make_batch(seed=seed)[0]}),
+    "product": Call(product, lambda seed: {"a": make_batch(seed=seed)[0], "b": make_batch(seed=seed + 1)[0].T}),
     "mean_loss": Call(
         lambda sums, mixed, strength: mean_loss(sums, FORMULA, mixed, strength),
         lambda seed: {"sums": _similarities(seed)[:, :2], "mixed": _similarities(seed + 1)[:, :2], "strength": 0.4},
@@ -269,6 +271,10 @@ PUBLIC = {
     "PoolingHead": Call(lambda features: make_head()(features), lambda seed: {"features": make_maps(seed=seed)}),
     "recall_at_k": Call(mx.retrieval.recall_at_k, lambda seed: {**_batch_arguments(seed), "k": 3}),
     "recall_at_k, gallery": Call(mx.retrieval.recall_at_k, _gallery),
+    "map_at_r": Call(mx.retrieval.map_at_r, _batch_arguments),
+    "r_precision, gallery": Call(
+        mx.retrieval.r_precision, lambda seed: {name: value for name, value in _gallery(seed).items() if name != "k"}
+    ),
     "nearest": Call(mx.retrieval.nearest, lambda seed: {"embeddings": make_batch(seed=seed)[0], "k": 3}),
     "utilization": Call(
         mx.retrieval.utilization,

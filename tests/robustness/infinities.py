@@ -174,6 +174,5 @@ def uses_mix(pairs: str, relation: list[list[int]], a: int, mixes: Mixes, p: int
     first = {"pos": 1, "neg": -1}.get(pairs[:3])
     second = 1 if pairs.endswith("pos") else -1
     return any(
-        (a == x if first is None else relation[a][x] == first) and relation[a][y] == second
-        for x, y in ((i, j), (j, i))
+        (a == x if first is None else relation[a][x] == first) and relation[a][y] == second for x, y in ((i, j), (j, i))
     )

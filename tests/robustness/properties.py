@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -122,7 +122,11 @@ def spoil(dice: random.Random, arguments: dict[str, Any]) -> list[str]:
 
 def check(case: Case) -> None:
     if case.is_finite:
-        return check_values(case.op, case.arguments, [case.dtype])
+        # Of two roundings of one problem either may be the luckier; among thousands of problems it shows.
+        own = case.op.budget
+        cancelled = cancellation(case.arguments) * torch.finfo(torch.float32).eps
+        budget = replace(own, factor=2 * own.factor, single=own.single + cancelled)
+        return check_values(case.op, case.arguments, [case.dtype], budget=budget)
     given, expected = (with_gradients(case, call) for call in (case.op.call, case.op.reference))
     near("sums", given["sums"], expected["sums"])
     is_nan = expected["sums"].isnan().any(1)
@@ -136,6 +140,21 @@ def check(case: Case) -> None:
     if not is_nan.any():
         for name, right in expected.items():
             near(f"gradient of {name}", given[name], right)
+
+
+def cancellation(arguments: dict[str, Any]) -> float:
+    """How many times its own size the square norm of a renormalised mix is computed from, at most.
+
+    A mix of two examples that are nearly opposite is short, and every formula in one precision loses as many digits.
+    """
+    gram, lam = arguments.get("gram"), arguments.get("lam")
+    if gram is None or gram.numel() == 0:
+        return 0.0
+    of_second, begin = arguments.get("sqnorm", gram.diagonal()), arguments["first_row"]
+    of_first = arguments["self_sqnorm"] if arguments["pairs"].startswith("anc-") else of_second
+    parts = lam**2 * of_first[begin : begin + len(gram), None], (1 - lam) ** 2 * of_second[None, :]
+    square = parts[0] + parts[1] + 2 * lam * (1 - lam) * gram
+    return float(((parts[0] + parts[1]) / square.clamp_min(1e-24)).amax())
 
 
 def with_gradients(case: Case, call: Any) -> dict[str, Tensor]:

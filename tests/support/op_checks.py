@@ -145,8 +145,10 @@ def evaluate(
         return results(op, op.call, prepare(op, arguments, dtype, device))
 
 
-def evaluate_reference(op: Op, arguments: Arguments, dtype: torch.dtype = torch.float64) -> Results:
-    return results(op, op.reference, prepare(op, arguments, dtype))
+def evaluate_reference(
+    op: Op, arguments: Arguments, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
+) -> Results:
+    return results(op, op.reference, prepare(op, arguments, dtype, device))
 
 
 def rounded(arguments: Arguments, dtype: torch.dtype) -> Arguments:
@@ -172,8 +174,9 @@ def checked(
     dtypes: Sequence[torch.dtype] = BOTH,
     device: str | torch.device = "cpu",
     budget: Budget | None = None,
+    truth_on: str | torch.device = "cpu",
 ) -> Iterator[tuple[torch.dtype, Results]]:
-    """Values and gradients in these types, once they are found to be right.
+    """Values and gradients in these types, once they are found to be right; what is right is computed on ``truth_on``.
 
     The project's rule: in float64 the reference's; in float32 no further from them than the plain formula in float32
     is, plus a few roundings. What counts or orders is the same in every type.
@@ -183,8 +186,8 @@ def checked(
     for dtype in dtypes:
         exact = arguments if budget.from_exact_inputs else rounded(arguments, dtype)
         if truth is None or exact is not arguments:
-            truth = evaluate_reference(op, exact)
-        naive = truth if dtype == torch.float64 else evaluate_reference(op, exact, dtype)
+            truth = evaluate_reference(op, exact, device=truth_on)
+        naive = truth if dtype == torch.float64 else evaluate_reference(op, exact, dtype, truth_on)
         found = evaluate(op, exact, dtype, device)
         assert found.keys() == truth.keys()
         for name, right in truth.items():
@@ -288,7 +291,7 @@ def strided(tensor: Tensor) -> Tensor:
 def in_half(op: Op, arguments: Arguments, half: torch.dtype, device: str | torch.device = "cpu") -> Arguments:
     """Prepared in a half type what may be in one, the rest in float32."""
     single = prepare(op, arguments, torch.float32, device)
-    halves = {name: given_as(single[name], half) for name in op.half if single.get(name) is not None}
+    halves = {name: given_as(single[name], half, device) for name in op.half if single.get(name) is not None}
     return single | {name: t.requires_grad_(name in op.leaves) for name, t in halves.items()}
 
 

@@ -63,6 +63,19 @@ def damaged_folder(folder, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def trained(archive, tmp_path_factory):
+    """The folder of a run of one epoch on the archive."""
+    pytest.importorskip("torchvision")
+    pytest.importorskip("matplotlib")
+    from train.main import main
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    given = ("--dataset", "npz", "--data", archive, "--epochs", 1, "--batch-size", 20, "--device", "cpu", "--out", out)
+    assert main([str(argument) for argument in given]) == 0
+    return out
+
+
 @pytest.fixture
 def torchvision():
     return pytest.importorskip("torchvision")

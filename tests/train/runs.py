@@ -47,6 +47,14 @@ def run_here(capsys, *arguments):
     return status, capsys.readouterr().err
 
 
+def command_here(capsys, name, *arguments):
+    """The exit status, stdout and stderr of embed, evaluate or export."""
+    from train.commands import main
+
+    status = main(name, [str(a) for a in arguments])
+    return (status, *capsys.readouterr())
+
+
 def check_refused(status, err, words):
     assert status == 2
     assert err.count("\n") == 1, err

@@ -1,8 +1,7 @@
-"""Damaged images, found before a run and left out of it (--skip-damaged)."""
+"""Missing and damaged images, found before a run and left out of it (--skip-damaged)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +30,20 @@ class Damage(Dataset[bool]):
         return False
 
 
-def without_damaged(whole: Collection, workers: int) -> tuple[Collection, list[Path]]:
-    """The images that can be decoded, and the files that cannot. Each is decoded once, by so many processes."""
+def damaged(whole: Collection, workers: int) -> np.ndarray:
+    """bool [n]: the images that cannot be decoded. Each is decoded once, by so many processes."""
     if isinstance(whole.images, np.ndarray):
-        return whole, []
+        return np.zeros(len(whole.images), bool)
     files = [Path(file) for file in whole.images]  # type: ignore[arg-type]
     loader = DataLoader(Damage(files), batch_size=64, num_workers=workers, worker_init_fn=ignore_in_worker)
-    damaged = np.concatenate([batch.numpy() for batch in loader])
-    return only(whole, files, ~damaged), [file for file, bad in zip(files, damaged, strict=True) if bad]
+    return np.concatenate([batch.numpy() for batch in loader])
 
 
-def only(whole: Collection, files: list[Path], kept: np.ndarray) -> Collection:
-    """Without the other files, and without the classes that have none left."""
-    classes, labels = np.unique(whole.labels[kept], return_inverse=True)
-    names = [whole.names[c] for c in classes]
-    return replace(whole, images=[files[i] for i in np.flatnonzero(kept)], labels=labels, names=names)
+def present(whole: Collection) -> np.ndarray:
+    """bool [n], all true. Raises UserError if an image is not there: a list does not tell, and an epoch is late."""
+    if not isinstance(whole.images, np.ndarray):
+        missing = [file for file in whole.images if not Path(file).exists()]  # type: ignore[arg-type]
+        if missing:
+            count = "1 image is" if len(missing) == 1 else f"{len(missing):,} images are"
+            raise UserError(f"{count} missing, for example {missing[0]}: put them there, or give --skip-damaged")
+    return np.ones(len(whole.images), bool)

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops
 
 from ..files import reading
 
@@ -40,7 +40,7 @@ def decode(path: Path) -> Image.Image:
         if max(file.size) > MOST_ELONGATED * min(file.size):
             raise ValueError(f"{file.width} x {file.height} pixels: one side is over {MOST_ELONGATED} times the other")
         file.load()
-        return to_rgb(upright(file))
+        return to_rgb(upright(file), file.format)
 
 
 def is_image(path: Path) -> bool:
@@ -63,13 +63,23 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """16 bits lose the lower 8, and what is transparent shows white."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+def to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
+    """16 bits lose the lower 8, what is transparent shows white, and CMYK has ink where its file says so."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
+        return grey(np.asarray(image), image.info.get("transparency"))
     if image.mode in ("I", "F"):
         raise ValueError("32 bits per pixel do not say what is white; convert it to 8 or 16")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode == "CMYK" and kind in ("JPEG", "MPO") and "adobe" not in image.info:
+        # Pillow takes all JPEGs for Adobe's, in which 0 is full ink; in others it is none (libjpeg.txt, "Special color
+        # spaces").
+        image = ImageChops.invert(image)
     return image.convert("RGB")
+
+
+def grey(values: np.ndarray, transparent: int | None) -> Image.Image:
+    """Of 16 bits, one value of which may be transparent."""
+    shown = np.where(values == transparent, 255, values >> 8)
+    return Image.fromarray(shown.astype(np.uint8)).convert("RGB")

@@ -1,4 +1,7 @@
-"""From a picture to the network's input, in training and in evaluation."""
+"""From a picture to the network's input, in training and in evaluation.
+
+Characters are augmented a batch at a time (augment.py), not here.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,25 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from .registry import DATA_SETS
+from .statistics import IMAGENET, Statistics
 
 Transform = Callable[[Image.Image], Tensor]
 
 
-def training(dataset: str, image_size: int) -> Transform:
-    if DATA_SETS[dataset].photographs:
-        place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
-    else:  # no flip and no crop: a mirrored or cut character is another one
-        place = [v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=255)]
-    return v2.Compose([*place, *to_input()])
+def training(dataset: str, image_size: int, statistics: Statistics = IMAGENET) -> Transform:
+    place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()] if DATA_SETS[dataset].photographs else []
+    return v2.Compose([*place, *to_input(statistics)])
 
 
-def evaluation(dataset: str, image_size: int) -> Transform:
+def evaluation(dataset: str, image_size: int, statistics: Statistics = IMAGENET) -> Transform:
     if not DATA_SETS[dataset].photographs:
-        return v2.Compose(to_input())
-    return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), *to_input()])
+        return v2.Compose(to_input(statistics))
+    return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), *to_input(statistics)])
 
 
-def to_input() -> list[torch.nn.Module]:
-    """Scaled by the statistics of ImageNet, which the pretrained weights expect."""
+def to_input(statistics: Statistics) -> list[torch.nn.Module]:
     return [
         v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        v2.Normalize(*statistics),
     ]

@@ -1,1 +1,1 @@
-"""The network: `network` joins a backbone of `backbones` and the head of metrix_ext.heads."""
+"""The network: `network` joins a backbone of `backbones` and the head of metrix_ext.heads; `batch_norm`."""

@@ -10,25 +10,27 @@ from torch import Tensor, nn
 
 from metrix_ext.heads import PoolingHead
 
-from .backbones import resnet_backbone, small_backbone
+from ..data.statistics import Statistics
+from . import backbones
 
 
 class EmbeddingModel(nn.Module):
-    """Images [n, 3, H, W] to unit-norm embeddings [n, d]."""
+    """Images [n, 3, H, W], normalised by `statistics`, to unit-norm embeddings [n, d]."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, statistics: Statistics) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.statistics = statistics
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
 
 
-def build(arch: str, weights: str, embedding_size: int, pool: str) -> EmbeddingModel:
-    """`weights`: "none", "imagenet", or the path of a state dict of that torchvision model."""
-    if arch == "small":
-        backbone, channels = small_backbone()
-    else:
-        backbone, channels = resnet_backbone(arch, weights)
-    return EmbeddingModel(backbone, PoolingHead(channels, embedding_size, pool))
+def build(
+    arch: str, weights: str, embedding_size: int, pool: str, image_size: int = 224, tokens: str = "map"
+) -> EmbeddingModel:
+    """A backbone (see `backbones.build`) with a PoolingHead for its channels."""
+    backbone = backbones.build(arch, weights, image_size, tokens)
+    head = PoolingHead(backbone.channels, embedding_size, pool)
+    return EmbeddingModel(backbone.module, head, backbone.statistics)

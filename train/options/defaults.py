@@ -1,4 +1,4 @@
-"""The recipes, and the defaults that depend on the data set, the machine and the network."""
+"""The defaults that depend on the data set, the machine and the network."""
 
 from __future__ import annotations
 
@@ -8,32 +8,8 @@ from typing import Any
 
 from ..data.registry import DATA_SETS, DataSet
 from ..errors import UserError
-
-# The paper's recipe for photographs, which starts from ImageNet weights, with the choices of the released
-# proxy-anchor code: batch-norm statistics frozen, only the head and the proxies in the first epoch.
-FINE_TUNING = {
-    "epochs": 100,
-    "lr": 1e-4,
-    "lr_step": 10,
-    "warmup_epochs": 1,
-    "freeze_bn": True,
-    "proxy_lr_factor": 100.0,
-}
-# From random weights all similarities start near 0.98, as the features are positive, and have to spread
-# before classes part. Tried with the multi-similarity loss and 256 channels, Recall@1: after 100 batches 14
-# at 1e-3 and 31 at 3e-3; after 300 batches 66 at 3e-3, 65 with batch norm after the last feature map (34 with
-# its average pool alone), 61 with 4 images of 25 classes instead of 5 of 20.
-# The proxies need no larger steps than the rest then: a factor of 100 is 0.3 for AdamW, and they jump about.
-FROM_SCRATCH = {
-    "epochs": 16,
-    "lr": 3e-3,
-    "lr_step": 4,
-    "warmup_epochs": 0,
-    "freeze_bn": False,
-    "proxy_lr_factor": 1.0,
-}
-# The paper's factors by loss; 0.5 for those it does not name.
-LR_GAMMA = {"contrastive": 0.1}
+from .recipes import recipe
+from .values import WITH_PROXIES
 
 
 def resolve(args: argparse.Namespace, device_type: str) -> None:
@@ -41,9 +17,9 @@ def resolve(args: argparse.Namespace, device_type: str) -> None:
     data_set = DATA_SETS[args.dataset]
     check_path(args, data_set)
     choose_network(args, data_set, device_type)
-    for name, value in (FROM_SCRATCH if args.weights == "none" else FINE_TUNING).items():
+    for name, value in recipe(args.dataset, args.loss, args.weights != "none").items():
         if_open(args, name, value)
-    if_open(args, "lr_gamma", LR_GAMMA.get(args.loss, 0.5))
+    check_loss(args)
     light = device_type == "cpu" and not data_set.from_files
     if_open(args, "workers", 0 if light else min(8, os.cpu_count() or 1))
     check_batch(args)
@@ -59,7 +35,7 @@ def choose_network(args: argparse.Namespace, data_set: DataSet, device_type: str
     small = args.arch == "small"
     if_open(args, "weights", "imagenet" if data_set.photographs and not small else "none")
     if small and args.weights != "none":
-        raise UserError("--weights goes with one of the ResNets: --arch small has no pretrained weights")
+        raise UserError("--weights goes with the other networks: --arch small has no pretrained weights")
     if_open(args, "image_size", 32 if small else 224 if data_set.photographs else 64)
     if args.image_size > data_set.largest_image:
         most = f"{args.dataset} have up to {data_set.largest_image} pixels"
@@ -71,6 +47,13 @@ def check_path(args: argparse.Namespace, data_set: DataSet) -> None:
     if args.data is not None and not data_set.needs_path:
         others = " or ".join(f"--dataset {name}" for name, other in DATA_SETS.items() if other.needs_path)
         raise UserError(f"--data goes with {others}; {args.dataset} needs none")
+
+
+def check_loss(args: argparse.Namespace) -> None:
+    if args.miner != "none" and args.loss in WITH_PROXIES:
+        raise UserError(f"--miner {args.miner} picks pairs of examples: --loss {args.loss} compares them with proxies")
+    if args.miner_epsilon is not None and args.miner != "ms":
+        raise UserError(f"--miner-epsilon goes with --miner ms, not {args.miner}")
 
 
 def check_batch(args: argparse.Namespace) -> None:

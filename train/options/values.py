@@ -7,8 +7,12 @@ import math
 from typing import Any
 
 LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
+MEASURES = ("map_at_r", "r_precision", "nmi")
+LOGGERS = ("tensorboard", "wandb")
+WITH_PROXIES = ("pa", "proxynca", "proxynca++")
 MIXES = ("input", "feature", "embed")
 PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
+MINERS = ("ms", "triplet-margin", "pair-margin", "batch-hard", "batch-easy-hard", "distance-weighted", "angular")
 
 
 def mixes(text: str) -> tuple[str, ...]:
@@ -17,6 +21,14 @@ def mixes(text: str) -> tuple[str, ...]:
 
 def pair_sets(text: str) -> tuple[str, ...]:
     return names(text, PAIRS)
+
+
+def measures(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, MEASURES, "none, ")
+
+
+def loggers(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, LOGGERS, "none, ")
 
 
 def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:
@@ -34,8 +46,15 @@ def strength(text: str) -> float | dict[str, float]:
     return {name: not_negative(value) for name, _, value in parts}
 
 
-def hard_negatives(text: str) -> int | str:
-    return text if text == "all" else at_least(1)(text)
+def hard_negatives(text: str) -> int | str | dict[str, int | str]:
+    def count(text: str) -> int | str:
+        return text if text == "all" else at_least(1)(text)
+
+    if "=" not in text:
+        return count(text)
+    parts = [part.partition("=") for part in text.split(",")]
+    names(",".join(name for name, _, _ in parts), MIXES)
+    return {name: count(value) for name, _, value in parts}
 
 
 def interpolation(text: str) -> str | float:
@@ -55,6 +74,16 @@ def assignment(text: str) -> tuple[str, Any]:
         return name, float(value)
     except ValueError:
         return name, value
+
+
+def steps(text: str) -> int | tuple[int, ...]:
+    """A period, or the epochs themselves."""
+    if "," not in text:
+        return at_least(0)(text)
+    epochs = tuple(at_least(1)(part) for part in text.split(",") if part)
+    if list(epochs) != sorted(set(epochs)):
+        raise argparse.ArgumentTypeError(f"{text!r} are not ascending epochs")
+    return epochs
 
 
 def ks(text: str) -> tuple[int, ...]:
@@ -84,6 +113,23 @@ def between(lowest: int, highest: int, why: str) -> Any:
         return value
 
     return integer
+
+
+SEED = between(0, 2**32 - 1, "numpy's generators take seeds of 32 bits")
+
+
+def share(text: str) -> float:
+    value = not_negative(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not below 1")
+    return value
+
+
+def fraction(text: str) -> float:
+    value = share(text)
+    if value > 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is above 0.5: most of the training classes would not be trained on")
+    return value
 
 
 def positive(text: str) -> float:

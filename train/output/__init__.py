@@ -1,1 +1,4 @@
-"""What a run leaves in its folder: `report` (metrics, summary), `pictures`, `checkpoint`."""
+"""What a run leaves in its folder: `report` (metrics, summary, page), `pictures`, `checkpoint`.
+
+The page is made of `sections`, which are written in `html`; `grid`, `similarities` and `curves` are what they show.
+"""

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from torch import Tensor
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from metrix_ext.retrieval import nearest
-
 from ..data.images import ImageSet
 from ..errors import printable
 from ..files import replacing
+from .curves import plot_losses, plot_recall
+from .grid import retrieval_grid
 
 # Names of files, classes and options are text, whatever stands in them: "$" begins no formula.
 plt.rcParams.update({"text.parse_math": False, "text.usetex": False})
@@ -34,22 +33,19 @@ def draw_retrieval(
     seed: int,
     queries: int = 10,
     neighbours: int = 8,
+    gallery: tuple[ImageSet, Tensor] | None = None,
 ) -> None:
     """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(images), min(queries, len(images)), replace=False)
-    neighbours = min(neighbours, len(images) - 1)
-    ranked = nearest(embeddings[chosen], neighbours + 1, gallery=embeddings).tolist()
-    figure, axes = plt.subplots(
-        len(chosen), 1 + neighbours, figsize=(1.0 + neighbours, len(chosen) + 0.7), squeeze=False
-    )
-    for row, query, candidates in zip(axes, chosen, ranked, strict=True):
-        found = [i for i in candidates if i != query][:neighbours]
-        for axis, i in zip(row, (query, *found), strict=True):
-            axis.imshow(images.picture(i))
-            axis.set(xticks=[], yticks=[])
-        for axis, i in zip(row[1:], found, strict=True):
-            colour, symbol = RIGHT if images.labels[i] == images.labels[query] else WRONG
+    rows = retrieval_grid(images, embeddings, seed, queries, neighbours, gallery)
+    columns = max(len(row.neighbours) for row in rows)
+    figure, axes = plt.subplots(len(rows), 1 + columns, figsize=(1.0 + columns, len(rows) + 0.7), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for row_axes, row in zip(axes, rows, strict=True):
+        row_axes[0].imshow(row.image)
+        for axis, found in zip(row_axes[1:], row.neighbours, strict=True):
+            axis.imshow(found.image)
+            colour, symbol = RIGHT if found.right else WRONG
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
             axis.text(0.03, 0.97, symbol, color=colour, size=13, va="top", transform=axis.transAxes)
@@ -63,22 +59,8 @@ def draw_retrieval(
 def draw_curves(path: Path, epochs: list[dict[str, Any]], start: dict[str, float], baseline: float | None) -> None:
     """Loss, and Recall@K from before the first epoch on."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.4))
-    numbers = [epoch["epoch"] for epoch in epochs]
-    for part in ("loss", "clean", "mixed"):
-        if epochs and part in epochs[0]:
-            left.plot(numbers, [epoch[part] for epoch in epochs], marker=".", label=part)
-    left.set(xlabel="epoch", ylabel="mean over batches", title="training loss")
-    if epochs:
-        left.legend()
-    for k in start:
-        values = [start[k]] + [epoch["recall_at"][k] for epoch in epochs]
-        right.plot([0, *numbers], [100 * value for value in values], marker=".", label=f"Recall@{k}")
-    if baseline is not None:
-        right.axhline(100 * baseline, color="grey", linestyle="--", label="Recall@1 of raw pixels")
-    right.set(xlabel="epoch", ylabel="%", ylim=(0, 100), title="unseen classes")
-    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
+    plot_losses(left, epochs)
+    plot_recall(right, [{"epoch": 0, "recall_at": start}, *epochs], baseline)
     save(figure, path)
 
 

@@ -1,1 +1,5 @@
-"""What learns and how: `learner`, `criterion` (the loss, with mixup or without), `recipe`, and an epoch in `loop`."""
+"""What learns and how.
+
+`learner`, `criterion` (the loss, with mixup or without), `recipe`, an epoch in `loop`; `optimizers` with groups of
+parameters, `schedules` of the learning rate, `averaging` of the weights.
+"""

@@ -1,5 +1,5 @@
-// anchor_sums, backward: the gradient of the mixes by warps that own 4 of them, that of the anchors by blocks that own
-// 4 of those. Nothing of forward is kept but its sums:
+// anchor_sums by warps, backward, for every type: the gradient of the mixes by warps that own 4 of them, that of the
+// anchors by blocks that own 4 of those. Nothing of forward is kept but its sums:
 //
 //   prepare_anchors   what the terms of an anchor share: its sum, the gradient from above    rho/exponential.cuh
 //   mixed_gradients   a warp, 4 mixes q; for every 8 anchors a of the classes of their examples:
@@ -18,7 +18,7 @@
 
 #include "class_groups.cuh"
 #include "cuda/rho/families.cuh"
-#include "inner_products.cuh"
+#include "inverse_norms.cuh"
 
 namespace metrix::cuda {
 
@@ -151,8 +151,7 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
   METRIX_UNROLL
   for (int lanes = kOtherAnchors / 2; lanes > 0; lanes /= 2) along += __shfl_xor_sync(kAllLanes, along, lanes);
   // At its floor the norm is a constant.
-  constexpr T kSmallestNorm = T(1e-12);
-  if (args.inverse_norms == nullptr || inverse >= T(1) / kSmallestNorm) along = T(0);
+  if (!args.normalize || inverse >= T(1. / kSmallestNorm)) along = T(0);
   E* const written = static_cast<E*>(gradient.mixed);
   METRIX_UNROLL
   for (int q = 0; q < kOwnMixes; ++q) {
@@ -238,43 +237,41 @@ __global__ void __launch_bounds__(kTermThreads) add_splits(int64_t elements, int
 }
 
 template <class T>
-struct AnchorBackwardPlan {
-  int64_t splits, slices;
+struct WarpBackwardPlan {
+  int64_t splits, slices, workspace;
+  T* inverse;                 // [p]
   AnchorFactors<T>* factors;  // [m]
   T* partial = nullptr;       // [splits, m, d]
-  int64_t workspace;
 
-  AnchorBackwardPlan(const AnchorSumsArgs<T>& args, void* base) {
-    Workspace space(base);
-    splits = anchor_splits(args, kOwnAnchors);
-    slices = ceil_div(args.size, kSlice<T>);
-    factors = space.take<AnchorFactors<T>>(args.relations.anchors);
+  WarpBackwardPlan(const AnchorSumsArgs<T>& args, Workspace space)
+      : splits(anchor_splits(args, args.size * int64_t(sizeof(T)))),
+        slices(ceil_div(args.size, kSlice<T>)),
+        inverse(space.take<T>(args.mixes.count)),
+        factors(space.take<AnchorFactors<T>>(args.relations.anchors)) {
     if (splits > 1) partial = space.take<T>(splits * args.relations.anchors * args.size);
     workspace = space.used();
   }
 };
 
 template <class T>
-int64_t anchor_sums_backward_workspace(const AnchorSumsArgs<T>& args) {
-  return AnchorBackwardPlan<T>(args, nullptr).workspace;
+void launch_prepare_anchors(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient,
+                            AnchorFactors<T>* factors, void* stream) {
+  PairSumsGradient<T> sums{};
+  sums.sums = gradient.sums;
+  sums.grad_sums = gradient.grad_sums;
+  launch("anchor_sums_backward, anchors' terms", prepare_anchors<T>,
+         dim3(unsigned(ceil_div(args.relations.anchors, kTermThreads))), kTermThreads, stream, args.relations.anchors,
+         args.rho, sums, factors);
 }
 
 template <class T>
-void anchor_sums_backward(const AnchorSumsArgs<T>& args, const AnchorSumsGradient<T>& gradient, void* workspace,
-                          int device, void* stream) {
-  if (args.mixes.count == 0 || args.size == 0) return;
+void warp_backward(AnchorSumsArgs<T> args, const AnchorSumsGradient<T>& gradient, void* workspace, void* stream) {
   const int64_t m = args.relations.anchors;
-  const DeviceGuard guard(device);
-  const AnchorBackwardPlan<T> plan(args, workspace);
+  const WarpBackwardPlan<T> plan(args, Workspace(workspace));
   const DeviceRho<T> rho(args.rho);
   const bool aligned = has_aligned_rows(args) && uintptr_t(gradient.mixed) % (kRun<T> * sizeof(T)) == 0;
-  if (m > 0) {
-    PairSumsGradient<T> sums{};
-    sums.sums = gradient.sums;
-    sums.grad_sums = gradient.grad_sums;
-    launch("anchor_sums_backward, anchors' terms", prepare_anchors<T>, dim3(unsigned(ceil_div(m, kTermThreads))),
-           kTermThreads, stream, m, args.rho, sums, plan.factors);
-  }
+  args = with_inverse_norms(args, plan.inverse, stream);
+  if (m > 0) launch_prepare_anchors(args, gradient, plan.factors, stream);
   with_element<T>(args.element, [&](auto element) {
     using E = decltype(element);
     const auto mix_blocks = unsigned(ceil_div(args.mixes.count, kAnchorWarps * kOwnMixes));

@@ -97,15 +97,14 @@ int64_t anchor_blocks(const AnchorSumsArgs<T>& args, int group) {
   return args.anchor_order != nullptr ? args.relations.anchors : ceil_div(args.relations.anchors, group);
 }
 
-// Into how many blocks the mixes of a group are split: enough for a large device, as long as each has a few dozen.
-// The number of classes is data; the mixes of an example, four times as many, stand for those of a class.
+// Into how many blocks the mixes of a group are split. A list may be a chunk of which one class has all mixes, and the
+// others none, whose blocks leave at once: so many that one group alone has a block of enough mixes for every
+// multiprocessor, as far as the partial results of all anchors fit.
 template <class T>
-int64_t anchor_splits(const AnchorSumsArgs<T>& args, int group) {
-  constexpr int64_t kEnoughBlocks = 4096, kFewMixes = 64, kMost = 64;
-  const int64_t blocks = std::max<int64_t>(1, anchor_blocks(args, group));
-  const int64_t mixes = args.anchor_order == nullptr ? args.mixes.count
-                                                     : 8 * args.mixes.count / std::max<int64_t>(1, args.mixes.examples);
-  return std::clamp<int64_t>(std::min(ceil_div(kEnoughBlocks, blocks), mixes / kFewMixes), 1, kMost);
+int64_t anchor_splits(const AnchorSumsArgs<T>& args, int64_t partial_bytes) {
+  constexpr int64_t kEnoughMixes = 512, kMost = 64, kMostBytes = int64_t(256) << 20;
+  const int64_t fit = kMostBytes / std::max<int64_t>(1, partial_bytes * args.relations.anchors);
+  return std::max<int64_t>(1, std::min({args.mixes.count / kEnoughMixes, fit, kMost}));
 }
 
 }  // namespace metrix::cuda

@@ -1,5 +1,5 @@
-// anchor_sums, forward. A block of threads takes up to 8 anchors a of one class and a share of the mixes that some of
-// them use, a warp 4 of those mixes q at a time: 32 terms, one a lane.
+// anchor_sums by warps, forward, for every type. A block of threads takes up to 8 anchors a of one class and a share of
+// the mixes that some of them use, a warp 4 of those mixes q at a time: 32 terms, one a lane.
 //
 //   index       the anchors of a block, and the mixes that they may use                  class_groups.cuh, AnchorGroup
 //   for every 4 mixes of the warp:
@@ -17,7 +17,7 @@
 
 #include "class_groups.cuh"
 #include "cuda/rho/families.cuh"
-#include "inner_products.cuh"
+#include "inverse_norms.cuh"
 
 namespace metrix::cuda {
 
@@ -116,25 +116,31 @@ __global__ void __launch_bounds__(kMergeThreads)
 }
 
 template <class T>
-int64_t anchor_sums_workspace(const AnchorSumsArgs<T>& args) {
-  return 2 * args.relations.anchors * anchor_splits(args, kSummedAnchors) * int64_t(sizeof(PartialSum<T>));
-}
+struct WarpForwardPlan {
+  int64_t splits, workspace;
+  T* inverse;              // [p]
+  PartialSum<T>* partial;  // [splits, m, 2]
+
+  WarpForwardPlan(const AnchorSumsArgs<T>& args, Workspace space)
+      : splits(anchor_splits(args, 2 * int64_t(sizeof(PartialSum<T>)))),
+        inverse(space.take<T>(args.mixes.count)),
+        partial(space.take<PartialSum<T>>(splits * args.relations.anchors * 2)) {
+    workspace = space.used();
+  }
+};
 
 template <class T>
-void anchor_sums(const AnchorSumsArgs<T>& args, const AnchorSumsOutput<T>& output, void* workspace, int device,
-                 void* stream) {
+void warp_forward(AnchorSumsArgs<T> args, const AnchorSumsOutput<T>& output, void* workspace, void* stream) {
   const int64_t m = args.relations.anchors;
-  if (m == 0) return;
-  const DeviceGuard guard(device);
-  const int64_t splits = anchor_splits(args, kSummedAnchors);
-  auto* const partial = static_cast<PartialSum<T>*>(workspace);
+  const WarpForwardPlan<T> plan(args, Workspace(workspace));
+  args = with_inverse_norms(args, plan.inverse, stream);
   with_element<T>(args.element, [&](auto element) {
     launch("anchor_sums", sum_anchors<T, decltype(element)>,
-           dim3(unsigned(anchor_blocks(args, kSummedAnchors)), unsigned(splits)), kAnchorWarps * kWarp, stream, args,
-           DeviceRho<T>(args.rho), has_aligned_rows(args), partial);
+           dim3(unsigned(anchor_blocks(args, kSummedAnchors)), unsigned(plan.splits)), kAnchorWarps * kWarp, stream,
+           args, DeviceRho<T>(args.rho), has_aligned_rows(args), plan.partial);
   });
   launch("anchor_sums, merge", merge_anchor_sums<T>, dim3(unsigned(ceil_div(2 * m, kMergeThreads))), kMergeThreads,
-         stream, m, splits, partial, args.rho, output);
+         stream, m, plan.splits, plan.partial, args.rho, output);
 }
 
 }  // namespace metrix::cuda

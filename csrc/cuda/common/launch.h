@@ -11,7 +11,7 @@
 
 namespace metrix::cuda {
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // As many threads as there are columns, in whole warps, up to a limit.
 inline int threads_for(int64_t columns, int limit) {
@@ -61,15 +61,39 @@ class DeviceGuard {
   bool changed_ = false;
 };
 
+// Blocks, their threads, and bytes of shared memory beyond what the kernel declares.
+struct Grid {
+  dim3 blocks;
+  int threads;
+  int64_t shared_bytes = 0;
+};
+
 // Runs kernel(arguments...) on a stream of the current device; name is for the exception.
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, void* stream,
+void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, void* stream,
             const Arguments&... arguments) {
+  constexpr int64_t kAlwaysGranted = 48 * 1024;
+  if (grid.shared_bytes > kAlwaysGranted)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared_bytes)), name);
   cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(unsigned(threads));
+  config.gridDim = grid.blocks;
+  config.blockDim = dim3(unsigned(grid.threads));
+  config.dynamicSmemBytes = std::size_t(grid.shared_bytes);
   config.stream = static_cast<cudaStream_t>(stream);
   check(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), name);
+}
+
+template <class... Parameters, class... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads, void* stream,
+            const Arguments&... arguments) {
+  launch(name, kernel, Grid{blocks, threads}, stream, arguments...);
+}
+
+// Bytes of shared memory that a block may have at most on the current device.
+inline int64_t most_shared_bytes(int device) {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+  return bytes;
 }
 
 // Zeros; a graph captures it like a kernel.

@@ -1,4 +1,5 @@
-// Addresses as the kernels of mix_pool need them: copies from global to shared memory that go on while the thread works
+// Addresses as kernels with tiles in shared memory need them: copies from global to shared memory that go on while the
+// thread works
 // (__pipeline_commit() and __pipeline_wait_prior() of CUDA wait for them), and addresses that the compiler leaves
 // alone.
 #pragma once
@@ -6,6 +7,7 @@
 #include <cuda_pipeline.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace metrix::cuda {
 
@@ -31,6 +33,20 @@ class SharedAddress {
 #endif
   }
 
+  // The same, or zeros where there is nothing to copy; from is not read then.
+  __device__ __forceinline__ void copy_16_bytes_or_zeros(int behind, const void* from, bool exists) const {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address_ + behind), "l"(from),
+                 "r"(exists ? 16 : 0)
+                 : "memory");
+#else
+    if (exists)
+      __pipeline_memcpy_async(address_ + behind, from, 16);
+    else
+      memset(address_ + behind, 0, 16);
+#endif
+  }
+
  private:
 #ifdef __CUDA_ARCH__
   unsigned address_;
@@ -38,6 +54,19 @@ class SharedAddress {
   char* address_;
 #endif
 };
+
+// The shared memory whose size is the launch's, in bytes; aligned to 16.
+constexpr int kMostDynamicMemory = 227 * 1024;
+
+__device__ __forceinline__ char* dynamic_shared_memory() {
+#ifdef __CUDA_ARCH__
+  extern __shared__ __align__(16) char dynamic_memory[];
+  return dynamic_memory;
+#else
+  alignas(16) static char dynamic_memory[kMostDynamicMemory];
+  return dynamic_memory;
+#endif
+}
 
 // The same address, of which the compiler forgets how it came about. Otherwise it computes every address of an inner
 // loop from the beginning of the matrix, with six instructions instead of one.

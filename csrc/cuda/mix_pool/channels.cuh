@@ -159,7 +159,9 @@ struct PackedChannels {
 
 // What is loaded and stored as one, which has to be aligned.
 template <int kBytes>
-using Bits = std::conditional_t<kBytes == 16, uint4, std::conditional_t<kBytes == 8, uint2, unsigned>>;
+using Bits =
+    std::conditional_t<kBytes == 16, uint4,
+                       std::conditional_t<kBytes == 8, uint2, std::conditional_t<kBytes == 4, unsigned, uint16_t>>>;
 
 template <class Number, int kCount>
 __device__ __forceinline__ void load_whole(const Number* from, Number (&to)[kCount]) {

@@ -1,7 +1,8 @@
 // mix_pool, forward: max over positions x of lambda F_i[c, x] + (1 - lambda) F_j[c, x], for every mix (i, j) of a list.
 //
-//   index       whether 1,024 mixes are a tile of 32 x 32 examples (is_tile), 16 of a warp a grid of 4 x 4 (pool_warp);
-//               the slab of channels that a warp takes, some of them a lane              channels.cuh, OwnChannels
+//   index       whether 1,024 mixes are a tile of 32 x 32 examples, or 256 one of 16 x 16 (is_tile), 16 of a warp a
+//   grid
+//               of 4 x 4 (pool_warp); the slab of channels that a warp takes             channels.cuh, OwnChannels
 //   load        lambda -> ratio = (1 - lambda) / lambda: max(l x + (1 - l) y) = l max(x + ratio y)
 //   for every position x:
 //     load        F_i[c, x], F_j[c, x] of the rows and columns of the grid: tiles by asynchronous copies through shared
@@ -11,8 +12,8 @@
 //   merge       nothing: a lane owns its channels. lambda times the maximum, averages, rounding, store: epilogue.cuh
 //   again       4 mixes at a time with the larger weight taken out, where a ratio is above 1024 or a maximum infinite
 //
-// Of half maps, where no positions of maxima are asked for, many mixes go tile by tile (pool_tiles, and pool_others for
-// what is in no tile); all other lists warp by warp (pool_mixes).
+// Of half maps many mixes go tile by tile (pool_tiles, and pool_others for what is in no tile); all other lists warp by
+// warp (pool_mixes).
 #pragma once
 
 #include "cuda/common/launch.h"
@@ -31,33 +32,38 @@ struct BlockChannels {
 };
 
 // A block takes the mixes of a tile, if that is one, in some channels: whole slabs.
-template <class T, class Tile>
+template <class T, class Tile, bool kArgmax>
 __global__ void __launch_bounds__(kTileThreads)
     pool_tiles(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
   using C = typename Tile::LaneChannels;
   const int64_t begin = int64_t(blockIdx.x) * Tile::kMixes;
   if (!is_tile(args.mixes, begin, Tile::kMixes)) return;
   const BlockChannels own_channels(args, channels);
-  const uint64_t left = pool_tile<T, Tile>(args, input, output, begin, own_channels.from, own_channels.end);
+  const uint64_t left = pool_tile<T, Tile, kArgmax>(args, input, output, begin, own_channels.from, own_channels.end);
   if (left == 0) return;
   const int64_t own = begin + own_warp() * Tile::kWarpMixes;
   for (int channel = own_channels.from; channel < own_channels.end; channel += OwnChannels<C>::kSlab)
     for (int k = 0; k < Tile::kWarpMixes; k += kSide)
       if (left >> k & 0xf)
-        pool<T, C, false, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
-                                 OwnChannels<C>(args, channel));
+        pool<T, C, kArgmax, false>(args, input, output, own + k / kWarpMixes * kWarpMixes, k % kWarpMixes,
+                                   OwnChannels<C>(args, channel));
 }
 
 // Those mixes that are in no tile. A block takes 16 for each of its warps, in some channels.
-template <class T, Channels C, class Tile>
+template <class T, Channels C, class Tile, bool kArgmax>
 __global__ void __launch_bounds__(kPoolWarps<T>* kWarp)
     pool_others(const MixPoolArgs<T> args, const MixPoolInput<T> input, const MixPoolOutput output, int channels) {
+  static_assert(Tile::kMixes % kBlockMixes<T> == 0, "all mixes of a block are in one tile, or all in none");
   const int64_t begin = int64_t(blockIdx.x) * kBlockMixes<T>;
   if (is_tile(args.mixes, begin / Tile::kMixes * Tile::kMixes, Tile::kMixes)) return;
   const int64_t own = begin + own_warp() * kWarpMixes;
   const BlockChannels own_channels(args, channels);
-  for (int channel = own_channels.from; channel < own_channels.end; channel += OwnChannels<C>::kSlab)
-    pool_warp<T, C, false>(args, input, output, own, channel);
+  if constexpr (kArgmax) {  // a block has one slab: what a loop carries along finds no registers
+    pool_warp<T, C, true>(args, input, output, own, own_channels.from);
+  } else {
+    for (int channel = own_channels.from; channel < own_channels.end; channel += OwnChannels<C>::kSlab)
+      pool_warp<T, C, false>(args, input, output, own, channel);
+  }
 }
 
 // A block takes 16 mixes for each of its warps, in a slab of channels.
@@ -115,12 +121,20 @@ void launch_pool(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const
   };
   if (!are_aligned<E>(args, input, Wide::kChannels) || uintptr_t(input.averages) % (Wide::kChannels * sizeof(T)) != 0)
     return launch_mixes(pool_mixes<T, Any, kArgmax>, OwnChannels<Any>::kSlab);
-  if constexpr (sizeof(E) == 2 && !kArgmax) {
-    using Halves = Tile<AlignedChannels<Any>, 8>;
+  if constexpr (sizeof(E) == 2) {
+    using Own = AlignedChannels<std::conditional_t<kArgmax, Wide, Any>>;
+    using Halves = Tile<Own, kArgmax ? 4 : 8>;
     if (are_worth_tiles<E, Halves>(args, input)) {
       const int64_t tiles = args.mixes.count / Halves::kMixes;
-      launch_shares<T, AlignedChannels<Any>>(pool_tiles<T, Halves>, tiles, kTileThreads, stream, args, input, output);
-      launch_shares<T, Wide>(pool_others<T, Wide, Halves>, blocks, kPoolWarps<T> * kWarp, stream, args, input, output);
+      launch_shares<T, Own>(pool_tiles<T, Halves, kArgmax>, tiles, kTileThreads, stream, args, input, output);
+      const auto others = pool_others<T, Wide, Halves, kArgmax>;
+      if constexpr (kArgmax) {
+        constexpr int kSlab = OwnChannels<Wide>::kSlab;
+        const dim3 grid(unsigned(blocks), unsigned(ceil_div(args.channels, kSlab)));
+        launch("mix_pool", others, grid, kPoolWarps<T> * kWarp, stream, args, input, output, kSlab);
+      } else {
+        launch_shares<T, Wide>(others, blocks, kPoolWarps<T> * kWarp, stream, args, input, output);
+      }
       return;
     }
   }

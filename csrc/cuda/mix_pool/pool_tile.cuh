@@ -11,6 +11,9 @@
 //     rows 8-15       warp 2       warp 3    warp 6   warp 7      64 maxima and, two in a register, 64 ratios
 //     rows 16-23      warp 8       warp 9    warp 12  warp 13
 //     rows 24-31      warp 10      warp 11   warp 14  warp 15
+//
+// With the positions of the maxima a warp has 4 x 4 mixes and a lane 4 channels of each, a tile 16 + 16 examples:
+// 32 registers of maxima and 32 of positions. A byte of shared memory or L2 serves 4 times as many mixes as without.
 #pragma once
 
 #include "cuda/common/memory.cuh"
@@ -116,26 +119,28 @@ class TileCopies {
 // those mixes, a bit for each, whose first's weight cannot be taken out.
 template <Channels C, class T, int kMixes>
 __device__ __forceinline__ uint64_t load_ratios(const T* lambdas, typename C::Two (&ratio)[kMixes / 2]) {
-  T of_lane[kMixes / kWarp];  // of mixes lane and lane + 32
+  constexpr int kOfLane = (kMixes + kWarp - 1) / kWarp;
+  T of_lane[kOfLane];  // of mixes lane and lane + 32, or of lane % 16
   uint64_t bad = 0;
   METRIX_UNROLL
-  for (int k = 0; k < kMixes / kWarp; ++k) {
-    const T lambda = as_given(lambdas)[k * kWarp + int(threadIdx.x) % kWarp];
+  for (int k = 0; k < kOfLane; ++k) {
+    const T lambda = as_given(lambdas)[(k * kWarp + int(threadIdx.x) % kWarp) % kMixes];
     of_lane[k] = (T(1) - lambda) / lambda;
     bad |= uint64_t(__ballot_sync(kAllLanes, !can_take_out(lambda))) << (k * kWarp);
   }
   const auto ratio_of = [&](int mix) { return __shfl_sync(kAllLanes, of_lane[mix / kWarp], mix % kWarp); };
   METRIX_UNROLL
   for (int mix = 0; mix < kMixes; mix += 2) ratio[mix / 2] = C::two(ratio_of(mix), ratio_of(mix + 1));
-  return bad;
+  return kMixes < 64 ? bad & ((uint64_t(1) << kMixes % 64) - 1) : bad;
 }
 
 // The epilogue of a warp's mixes, which begin with own, in the slab that begins with a channel. Returns those that are
 // not finite, a bit for each.
-template <class T, class Tile>
-__device__ __forceinline__ uint64_t write_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
-                                               const MixPoolOutput& output, int64_t own, int channel,
-                                               const typename Tile::LaneChannels::Vector (&best)[Tile::kWarpMixes]) {
+template <class T, class Tile, bool kArgmax>
+__device__ __forceinline__ uint64_t
+write_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input, const MixPoolOutput& output, int64_t own,
+           int channel, const typename Tile::LaneChannels::Vector (&best)[Tile::kWarpMixes],
+           const typename Tile::LaneChannels::Index (&index)[kArgmax ? Tile::kWarpMixes : 1]) {
   using C = typename Tile::LaneChannels;
   constexpr int kSide = Tile::kWarpSide, kMixes = Tile::kWarpMixes;
   const int lane = int(threadIdx.x) % kWarp;
@@ -167,6 +172,8 @@ __device__ __forceinline__ uint64_t write_tile(const MixPoolArgs<T>& args, const
       for (int c = 0; c < 4; ++c, to += args.channels) {
         const int m = quarter + 4 * r + c;
         write_pooled<T, C>(to, lambda[c], lambda[c], best[m], first[r], second[c], channels);
+        if constexpr (kArgmax)
+          write_argmax<C>(output.argmax + (own + m) * args.channels + channels.first, index[m], channels);
         check.add(best[m]);
       }
       if (!__all_sync(kAllLanes, check.is_passed())) left |= uint64_t(0xf) << (quarter + 4 * r);
@@ -175,11 +182,13 @@ __device__ __forceinline__ uint64_t write_tile(const MixPoolArgs<T>& args, const
   return left;
 }
 
-// Takes the positions of one stage into the maxima of a warp's mixes, whose rows and columns begin with those.
-template <class T, class Tile, int kMixes = Tile::kWarpMixes>
-__device__ __forceinline__ void mix_stage(const typename TileCopies<T, Tile>::Stage& stage, int row, int column,
+// Takes the positions of one stage, from x on, into the maxima of a warp's mixes, whose rows and columns begin with
+// those.
+template <class T, class Tile, bool kArgmax, int kMixes = Tile::kWarpMixes>
+__device__ __forceinline__ void mix_stage(const typename TileCopies<T, Tile>::Stage& stage, int row, int column, int x,
                                           const typename Tile::LaneChannels::Two (&ratio)[kMixes / 2],
-                                          typename Tile::LaneChannels::Vector (&best)[kMixes]) {
+                                          typename Tile::LaneChannels::Vector (&best)[kMixes],
+                                          typename Tile::LaneChannels::Index (&index)[kArgmax ? kMixes : 1]) {
   using C = typename Tile::LaneChannels;
   using V = typename C::Vector;
   constexpr int kSide = Tile::kWarpSide;
@@ -197,14 +206,18 @@ __device__ __forceinline__ void mix_stage(const typename TileCopies<T, Tile>::St
       const int m = mix_at(r, c);
       const V weight = C::one_of(ratio[m / 2], m % 2);
       METRIX_UNROLL
-      for (int p = 0; p < kPositions; ++p) best[m] = C::larger(best[m], C::mix(weight, second[c][p], first[p]));
+      for (int p = 0; p < kPositions; ++p) {
+        const V mixed = C::mix(weight, second[c][p], first[p]);
+        if constexpr (kArgmax) index[m] = C::index_of_larger(index[m], mixed, best[m], x + p);
+        best[m] = C::larger(best[m], mixed);
+      }
     }
   }
 }
 
 // The mixes of a tile in channels [channel, end). The first's weight is taken out of all of them; returns where that is
 // no good, a few times: a bit for every mix of the warp, the same in all lanes.
-template <class T, class Tile>
+template <class T, class Tile, bool kArgmax>
 __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const MixPoolInput<T>& input,
                                               const MixPoolOutput& output, int64_t begin, int channel, int end) {
   using C = typename Tile::LaneChannels;
@@ -232,6 +245,7 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
     V best[kMixes];
     METRIX_UNROLL
     for (int m = 0; m < kMixes; ++m) best[m] = C::least();
+    typename C::Index index[kArgmax ? kMixes : 1] = {};
 #pragma unroll 1
     for (int x = 0; x < positions; x += kPositions) {
       // What this stage needs has come for all threads, and nobody reads the one before any more.
@@ -241,10 +255,10 @@ __device__ __forceinline__ uint64_t pool_tile(const MixPoolArgs<T>& args, const 
       const bool is_next = ahead >= positions;
       copies.begin(args, free, is_next ? ahead - positions : ahead, is_next ? channel + OwnChannels<C>::kSlab : channel,
                    end);
-      mix_stage<T, Tile>(shared_stages[stage], row, column, ratio, best);
+      mix_stage<T, Tile, kArgmax>(shared_stages[stage], row, column, x, ratio, best, index);
       stage = stage == kStages - 1 ? 0 : stage + 1;
     }
-    left |= write_tile<T, Tile>(args, input, output, own, channel, best);
+    left |= write_tile<T, Tile, kArgmax>(args, input, output, own, channel, best, index);
   }
   return left;
 }

@@ -15,8 +15,13 @@ namespace metrix::cuda {
 
 constexpr int kWarpMixes = 16;  // of 4 x 4 examples
 constexpr int kSide = 4;
+#ifdef METRIX_TINY_BLOCKS
+template <class T>
+constexpr int kPoolWarps = 4;
+#else
 template <class T>
 constexpr int kPoolWarps = sizeof(T) == 4 ? 16 : 8;
+#endif
 template <class T>
 constexpr int kBlockMixes = kPoolWarps<T> * kWarpMixes;
 

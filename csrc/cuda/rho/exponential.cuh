@@ -66,6 +66,11 @@ class ExponentialSum {
     return {top, warp_sum(share)};
   }
 
+  // That of this thread alone.
+  __device__ __forceinline__ PartialSum<T> partial(int side, int a) const {
+    return {-minus_shift_[side][a], sum_[side][a]};
+  }
+
   __device__ __forceinline__ static PartialSum<T> of_term(const DeviceRho<T>& rho, int side, T s, T weight) {
     return {rho.exponent[side] * s, weight};
   }
@@ -73,8 +78,9 @@ class ExponentialSum {
   __device__ static PartialSum<T> empty() { return {-kInfinity<T>, T(0)}; }
 
   __device__ static PartialSum<T> merge(const PartialSum<T>& x, const PartialSum<T>& y) {
-    if (y.shift == -kInfinity<T>) return x;
-    if (x.shift == -kInfinity<T>) return y;
+    // The sum of no terms is 0; one of terms that are all NaN has this shift, too.
+    if (y.shift == -kInfinity<T>) return {x.shift, x.sum + y.sum};
+    if (x.shift == -kInfinity<T>) return {y.shift, x.sum + y.sum};
     const T top = x.shift > y.shift ? x.shift : y.shift;
     return {top, x.sum * rescaling_exp2(x.shift - top) + y.sum * rescaling_exp2(y.shift - top)};
   }

@@ -55,6 +55,8 @@ class PointwiseSum {
     return {warp_sum(count_[side][a]), warp_sum(sum_[side][a])};
   }
 
+  __device__ __forceinline__ PartialSum<T> partial(int side, int a) const { return {count_[side][a], sum_[side][a]}; }
+
   __device__ __forceinline__ static PartialSum<T> of_term(const DeviceRho<T>& rho, int side, T s, T weight) {
     const T term = weight * Formula::value(rho, side, s);
     return {term != T(0) ? T(1) : T(0), term};

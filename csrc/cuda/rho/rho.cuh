@@ -81,6 +81,8 @@ concept RhoSum = requires(Sum sum, const DeviceRho<T>& rho, const T (&s)[Sum::kA
   sum.template add<false>(rho, s, weight, skip);
   // The sum over the 32 threads of a warp, for (side, anchor).
   { sum.over_warp(index, index) } -> std::same_as<PartialSum<T>>;
+  // That of this thread alone.
+  { sum.partial(index, index) } -> std::same_as<PartialSum<T>>;
   // One term as a sum of its own, for (rho, side, s, weight): kernels whose lanes have terms of different anchors.
   { Sum::of_term(rho, index, *s, *weight) } -> std::same_as<PartialSum<T>>;
   // The sum of no terms, and of two partial sums: warps, then blocks are merged in a fixed order.

@@ -163,6 +163,15 @@ def slopes(
     return ds * inverse, ds * s
 
 
+@triton.jit
+def add_product(x, y, sum, dtype: tl.constexpr):
+    """sum + x y. In float64 without tl.dot, of whose operands in registers Triton 3.6 makes no code for a GPU."""
+    if dtype == tl.float64:
+        return sum + tl.sum(x[:, :, None] * y[None, :, :], 1)
+    else:
+        return tl.dot(x, y, sum, input_precision="ieee", out_dtype=dtype)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def anchor_gradients(
     sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, parts, count,
@@ -185,7 +194,7 @@ def anchor_gradients(
                 ANCHORS, DEPTH,
             )  # fmt: skip
             z = tl.load(mixed + q[:, None] * size + k[None, :], mask=k[None, :] < size, other=0).to(dtype)
-            gradient = tl.dot(tl.trans(slope), z, gradient, input_precision="ieee", out_dtype=dtype)
+            gradient = add_product(tl.trans(slope), z, gradient, dtype)
     at = (part.to(tl.int64) * m + a)[:, None] * size + k[None, :]
     tl.store(parts + at, gradient, mask=exists[:, None] & (k[None, :] < size))
 
@@ -228,7 +237,7 @@ def mixed_gradients(
                 ANCHORS, DEPTH,
             )  # fmt: skip
             x = tl.load(anchors + a[:, None] * size + k[None, :], mask=k[None, :] < size, other=0)
-            gradient = tl.dot(slope, x, gradient, input_precision="ieee", out_dtype=dtype)
+            gradient = add_product(slope, x, gradient, dtype)
             moment += tl.sum(slope_moment, 1)
     at = q[:, None] * size + k[None, :]
     written = listed[:, None] & (k[None, :] < size)

@@ -35,6 +35,19 @@ inline cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, c
   return memset(memory, value, bytes), cudaSuccess;
 }
 
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+namespace emulation {
+inline int shared_bytes = 227 * 1024;  // what a block may have at most
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = emulation::shared_bytes, cudaSuccess;
+}
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int bytes) {
+  return bytes <= emulation::shared_bytes ? cudaSuccess : cudaErrorInvalidConfiguration;
+}
+
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes = 0;

@@ -4,6 +4,7 @@ from tests.support.ops.anchor_sums import ANCHOR_SUMS
 from tests.support.ops.feature_sums import FEATURE_SUMS
 from tests.support.ops.mix_pool import MIX_POOL
 from tests.support.ops.pair_sums import PAIR_SUMS
-from tests.support.ops.small_ops import CLASS_ORDER, GRAM, MEAN_LOSS, PAIR_LAMBDA, UNIT_ROWS
+from tests.support.ops.small_ops import CLASS_ORDER, GRAM, MEAN_LOSS, PAIR_LAMBDA, PRODUCT, UNIT_ROWS
 
-OPS = (PAIR_SUMS, ANCHOR_SUMS, MIX_POOL, FEATURE_SUMS, GRAM, UNIT_ROWS, CLASS_ORDER, PAIR_LAMBDA, MEAN_LOSS)
+SMALL_OPS = (GRAM, PRODUCT, UNIT_ROWS, CLASS_ORDER, PAIR_LAMBDA, MEAN_LOSS)
+OPS = (PAIR_SUMS, ANCHOR_SUMS, MIX_POOL, FEATURE_SUMS, *SMALL_OPS)

@@ -1,4 +1,4 @@
-"""The ops around the sums and their problems: gram, unit_rows, class_order, pair_lambda, mean_loss."""
+"""The ops around the sums and their problems: gram, product, unit_rows, class_order, pair_lambda, mean_loss."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from metrix_ext.ops.class_order import class_order
 from metrix_ext.ops.gram import gram
 from metrix_ext.ops.mean_loss import mean_loss
 from metrix_ext.ops.pair_lambda import pair_lambda
+from metrix_ext.ops.product import product
 from metrix_ext.ops.unit_rows import unit_rows
 from metrix_ext.terms.formula import Formula, mean
 from tests.support.op_checks import Arguments, BadArguments, Budget, Op
@@ -44,6 +45,39 @@ GRAM = Op(
     large={"large": partial(matrix, 130, 90)},
     wide={str(shape): partial(matrix, *shape) for shape in ((33, 70), (150, 133))},
     budget=Budget(1e-13, 1e-6),
+)
+
+
+def factors(rows: int, inner: int, columns: int) -> Arguments:
+    return {"a": random(rows, inner), "b": random(inner, columns, seed=1)}
+
+
+def bad_factors(arguments: Arguments) -> BadArguments:
+    b = arguments["b"]
+    return [
+        ({"a": arguments["a"].half()}, TypeError, "a: got torch.float16"),
+        ({"b": b.float()}, TypeError, "b: got torch.float32, expected torch.float64 as a"),
+        ({"b": b[:, 0]}, ValueError, "b: got"),
+        ({"b": b[1:]}, ValueError, r"b: got \[8, 5\], expected \[9, n\] for a of \[6, 9\]"),
+        ({"b": b.to("meta")}, ValueError, "b: is on meta, expected cpu as a"),
+    ]
+
+
+PRODUCT = Op(
+    "product",
+    product,
+    as_reference(product),
+    ("products",),
+    ("a", "b"),
+    {
+        str(shape): lambda shape=shape: iter((factors(*shape),))
+        for shape in ((0, 3, 2), (2, 0, 3), (1, 1, 1), (7, 64, 33))
+    },
+    small={"small": partial(factors, 6, 9, 5)},
+    large={"large": partial(factors, 130, 90, 60)},
+    wide={"wide": partial(factors, 33, 70, 20)},
+    budget=Budget(1e-13, 1e-6),
+    bad=bad_factors,
 )
 
 

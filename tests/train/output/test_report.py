@@ -27,7 +27,7 @@ def test_a_new_run_leaves_no_summary_of_the_one_before(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
 
 
-@pytest.mark.parametrize("left", ["summary.json", "checkpoint.pt", "metrics.jsonl", "curves.png"])
+@pytest.mark.parametrize("left", ["summary.json", "checkpoint.pt", "metrics.jsonl", "curves.png", "report.html"])
 def test_a_folder_that_holds_a_run_is_refused_and_kept(tmp_path, left):
     (tmp_path / left).write_text("of hours")
     with pytest.raises(UserError, match="holds another run: give another folder, or --overwrite"):

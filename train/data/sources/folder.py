@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError
 from ..decoding import SUFFIXES, UNREADABLE_SUFFIXES, is_image
 from ..images import Collection
+from . import csv, tables
 from .paths import existing
 
 # Folders that systems and file managers add, some of them with small copies of the images.
@@ -28,11 +29,13 @@ NO_CLASS = "outside the classes' folders"
 EMPTY = "classes without images"
 
 
-def load(path: str | None, _image_size: int) -> Collection:
-    """One folder per class, in the order of their sorted names; the images may lie at any depth in it."""
+def load(path: str | None, image_size: int) -> Collection:
+    """One folder per class, in the order of their sorted names, the images at any depth; or a table as of csv.py."""
     root = existing(path)
+    if root.suffix.lower() in tables.SUFFIXES and not root.is_dir():
+        return csv.load(path, image_size)
     if not root.is_dir():
-        raise UserError(f"{path} is no folder: give one that holds a folder of images per class")
+        raise UserError(f"{path} is no folder: give one that holds a folder of images per class, or a table")
     files: list[Path] = []
     labels: list[int] = []
     names: list[str] = []
@@ -45,7 +48,7 @@ def load(path: str | None, _image_size: int) -> Collection:
         skipped[EMPTY] += not found
     if not files:
         raise UserError(f"{path} holds no folder with images: expected a folder per class")
-    return Collection(files, np.array(labels), names, {reason: n for reason, n in skipped.items() if n})
+    return Collection(files, np.array(labels), names, skipped={reason: n for reason, n in skipped.items() if n})
 
 
 def classes(root: Path, skipped: Counter[str]) -> list[Path]:

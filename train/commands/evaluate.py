@@ -1,0 +1,66 @@
+"""Recall@K of a trained network, on the part of its data set that it has not seen or another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from metrix_ext.retrieval import recall_at_k
+
+from ..errors import UserError
+from ..evaluation import embed
+from ..experiment import pick_device
+from ..files import replacing
+from ..interrupt import Interrupt
+from ..options.values import ks
+from ..output.report import per_cent
+from ..restore import Restored, halves, restore
+from . import shared
+
+PARTS = ("test", "validation", "train")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = shared.parser("evaluate.py", "Measure Recall@K of a trained network on a part of the data set of its run.")
+    p.add_argument("--data", metavar="PATH", help="where the data set lies (default: where the run found it)")
+    p.add_argument("--part", choices=PARTS, default="test", help="default: test, the unseen classes")
+    p.add_argument("--k", type=ks, metavar="K[,K]", help="the K of Recall@K (default: those of the run)")
+    shared.add_out(p, required=False, text="write the figures to a file, too, as JSON")
+    shared.add_machine(p)
+    return p
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.out:
+        shared.require_new(args.out, args.overwrite)
+    restored = restore(args.checkpoint, pick_device(args))
+    figures = measure(restored, args)
+    print(f"{restored.path}, epoch {restored.epoch}, {args.part}: {per_cent(figures['recall_at'])}")
+    if args.out:
+        with replacing(args.out) as file:
+            file.write((json.dumps(figures, indent=2) + "\n").encode())
+
+
+def measure(restored: Restored, args: argparse.Namespace) -> dict[str, Any]:
+    parts = halves(restored.config, args.data, args.workers)
+    images = getattr(parts, args.part)
+    if images is None:
+        raise UserError(f"--part {args.part}: the run has no {args.part} classes")
+    gallery = parts.gallery if args.part == "test" else None
+    found = []  # embeddings and labels of the queries, then of the gallery
+    with Interrupt() as interrupt:
+        for searched in (images, gallery):
+            if searched is not None:
+                searched.transform = restored.transform
+                found += embed(restored.model, shared.loader(searched, args), restored.device, "none", interrupt)
+    embeddings, labels, *others = found
+    recall = recall_at_k(embeddings, labels, args.k or tuple(restored.config["k"]), *others)
+    return {
+        "checkpoint": str(restored.path),
+        "epoch": restored.epoch,
+        "part": args.part,
+        "images": len(images),
+        "classes": len(images.names),
+        "recall_at": {str(k): value for k, value in recall.items()},
+    }

@@ -1,0 +1,12 @@
+"""A trained network as a program of torch.export and as ONNX: python train/export.py RUN --out DIR"""
+
+import runpy
+import sys
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).with_name("script.py")))["enter"](globals())
+
+if __name__ == "__main__":
+    from train.commands import main
+
+    sys.exit(main("export"))

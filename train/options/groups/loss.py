@@ -1,0 +1,64 @@
+"""The loss, what it is given, and mixup."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..values import (
+    LOSSES,
+    MINERS,
+    PAIRS,
+    alpha,
+    assignment,
+    at_least,
+    hard_negatives,
+    interpolation,
+    mixes,
+    not_negative,
+    pair_sets,
+    strength,
+)
+
+
+def add(g: argparse._ArgumentGroup) -> None:
+    g.add_argument("--loss", choices=LOSSES, default="ms", help="default: ms (multi-similarity)")
+    g.add_argument(
+        "--loss-option", type=assignment, action="append", default=[], metavar="NAME=VALUE",
+        help="a keyword argument of the loss, e.g. margin=0.5; may be given several times",
+    )  # fmt: skip
+    g.add_argument(
+        "--miner", choices=("none", *MINERS), default="none",
+        help="a miner of pytorch-metric-learning picks the pairs of a batch that count (default: none)",
+    )  # fmt: skip
+    g.add_argument("--miner-epsilon", type=not_negative, metavar="E", help="of --miner ms (default: 0.1)")
+    g.add_argument(
+        "--miner-option", type=assignment, action="append", default=[], metavar="NAME=VALUE",
+        help="a keyword argument of the miner; may be given several times",
+    )  # fmt: skip
+    g.add_argument(
+        "--mix", type=mixes, default=(), metavar="NAME[,NAME]",
+        help="none, input, feature, embed, or several, of which each batch draws one (default: none)",
+    )  # fmt: skip
+    g.add_argument(
+        "--pairs", type=pair_sets, metavar="NAME[,NAME]",
+        help=f"sets of pairs to mix, of which each batch draws one: {', '.join(PAIRS)} "
+        "(default: pos-neg,anc-neg; pos-neg where a proxy would have to be mixed with a feature)",
+    )  # fmt: skip
+    g.add_argument(
+        "--strength", type=strength, metavar="W|NAME=W,...",
+        help="weight of the mixed loss, one or by set of pairs (default: pos-neg=0.4,anc-neg=0.3)",
+    )  # fmt: skip
+    g.add_argument(
+        "--lam", type=interpolation, default="pair", metavar="pair|batch|NUMBER",
+        help="one lambda per pair of examples, one per batch, or a constant (default: pair)",
+    )  # fmt: skip
+    g.add_argument("--alpha", type=alpha, default=2.0, help="lambda ~ Beta(alpha, alpha) (default: 2)")
+    g.add_argument(
+        "--hard-negatives", type=hard_negatives, metavar="K|all|MIX=K,...",
+        help="mix only the K most similar negatives of each anchor, one number or by mix (default: all; 3 for input)",
+    )  # fmt: skip
+    g.add_argument("--renormalize", action="store_true", help="embedding mixup: give mixed embeddings unit norm again")
+    g.add_argument(
+        "--mix-warmup-epochs", type=at_least(0), default=0, metavar="N",
+        help="first epochs without mixing (default: 0)",
+    )  # fmt: skip
