@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+import metrix_ext as mx
+
 from . import checkpoints, options
 from .data import loaders as batches_of
 from .data import splits
@@ -122,6 +124,10 @@ def make_learner(args: argparse.Namespace, device: torch.device, num_classes: in
     model = model.to(device, memory_format=torch.channels_last)
     loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
+    if args.memory_size:
+        criterion = mx.memory.CrossBatchMemory(criterion, args.embedding_size, args.memory_size, args.memory_start).to(
+            device
+        )
     groups = optimizers.parameter_groups(
         model, criterion, learning_rate=args.lr, head_factor=args.head_lr_factor, proxy_factor=args.proxy_lr_factor,
         weight_decay=args.weight_decay,
@@ -201,7 +207,7 @@ def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str
     optimizers.set_learning_rate(learner.optimizer, lr)
     recipe.prepare_epoch(learner.model, learner.epoch, args.warmup_epochs, args.freeze_bn)
     experiment.batches.set_position(learner.epoch, learner.batch)
-    step = Step(learner, experiment.settings, with_mixing=bool(args.mix) and learner.epoch >= args.mix_warmup_epochs)
+    step = Step(learner, experiment.settings, with_mixing=learner.epoch >= args.mix_warmup_epochs)
     means = train_epoch(
         learner, step, experiment.train_loader, seed=args.seed, device=experiment.device, interrupt=interrupt,
         title=f"epoch {learner.epoch + 1}/{args.epochs}",

@@ -52,8 +52,22 @@ def check_path(args: argparse.Namespace, data_set: DataSet) -> None:
 def check_loss(args: argparse.Namespace) -> None:
     if args.miner != "none" and args.loss in WITH_PROXIES:
         raise UserError(f"--miner {args.miner} picks pairs of examples: --loss {args.loss} compares them with proxies")
+    if args.memory_size:
+        check_memory(args)
     if args.miner_epsilon is not None and args.miner != "ms":
         raise UserError(f"--miner-epsilon goes with --miner ms, not {args.miner}")
+
+
+def check_memory(args: argparse.Namespace) -> None:
+    what = f"--memory-size {args.memory_size}"
+    if args.memory_size < args.batch_size:
+        raise UserError(f"{what} is less than a batch of {args.batch_size}")
+    if set(args.mix) - {"embed"}:
+        raise UserError(f"{what} remembers embeddings, which only --mix embed or none can use")
+    if args.loss in ("proxynca", "proxynca++"):
+        raise UserError(f"{what} has nothing to remember: --loss {args.loss} compares examples with proxies only")
+    if args.miner != "none" or args.mix_warmup_epochs:
+        raise UserError(f"{what} goes with neither --miner nor --mix-warmup-epochs")
 
 
 def check_batch(args: argparse.Namespace) -> None:

@@ -55,7 +55,7 @@ class Step:
 
     def __init__(self, learner: Learner, settings: Settings, with_mixing: bool) -> None:
         self.learner, self.settings = learner, settings
-        self.mix = settings.mix if with_mixing else ()
+        self.mix = settings.mix if with_mixing else ()  # which may be () all the same
         self.criterion = Observed(learner.criterion if with_mixing else learner.loss, settings.miner)
         self.cached = None
         if settings.micro_batch is not None:

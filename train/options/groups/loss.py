@@ -11,6 +11,7 @@ from ..values import (
     alpha,
     assignment,
     at_least,
+    between,
     hard_negatives,
     interpolation,
     mixes,
@@ -18,6 +19,8 @@ from ..values import (
     pair_sets,
     strength,
 )
+
+memory_size = between(0, 2**24, "the memory is on the device as a whole")
 
 
 def add(g: argparse._ArgumentGroup) -> None:
@@ -34,6 +37,14 @@ def add(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--miner-option", type=assignment, action="append", default=[], metavar="NAME=VALUE",
         help="a keyword argument of the miner; may be given several times",
+    )  # fmt: skip
+    g.add_argument(
+        "--memory-size", type=memory_size, default=0, metavar="N",
+        help="compare a batch with the last N embeddings, too (cross-batch memory; default: 0)",
+    )  # fmt: skip
+    g.add_argument(
+        "--memory-start", type=at_least(0), default=1000, metavar="STEPS",
+        help="batches before the memory is used: embeddings change fast at first (default: 1000)",
     )  # fmt: skip
     g.add_argument(
         "--mix", type=mixes, default=(), metavar="NAME[,NAME]",
