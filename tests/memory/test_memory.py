@@ -197,6 +197,24 @@ def test_compiled_like_eager(build: Build, name: str) -> None:
             assert_close(gradients(compiled(x, labels), [x]), gradients(eager(x, labels), [x]), rtol=1e-12)
 
 
+def test_in_micro_batches(build: Build) -> None:
+    """GradCache calls its criterion once a step: gradients and memory are those of the whole batch."""
+    whole, cached = (nn.Linear(DIM, DIM).double() for _ in range(2))
+    cached.load_state_dict(whole.state_dict())
+    of_whole, of_cached = (remembering(metrix(build(CASES["pa"]), lam=LAM)) for _ in range(2))
+    step = mx.GradCache(of_cached, cached, micro_batch=2)
+    for x, labels in batches([5, 4, 6]):
+        value = of_whole(whole(x.detach()), labels)
+        value.backward()
+        assert step(x.detach(), labels) == pytest.approx(value.item(), rel=1e-12)
+    got, want = (
+        [parameter.grad for parameter in (*model.parameters(), *memory.parameters())]
+        for model, memory in ((cached, of_cached), (whole, of_whole))
+    )
+    assert_close(got, want, rtol=1e-12)
+    assert_close([of_cached.embeddings], [of_whole.embeddings], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("criterion", "words"),
     [
