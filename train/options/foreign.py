@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from ..errors import UserError
+
 LOSSES = {  # in lower case
     "contrastive": "contrastive",
     "ms": "ms",
@@ -34,7 +36,9 @@ def _nothing(_: str) -> list[str]:
 
 
 def _norm(value: str) -> list[str]:
-    return ["--no-normalize"] if value == "0" else []
+    if value in ("0", "false", "False"):
+        raise UserError(f"--l2_norm {value}: embeddings always have unit norm here")
+    return []
 
 
 FLAGS: dict[str, Meaning] = {
