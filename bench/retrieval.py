@@ -4,9 +4,9 @@ python -m bench.retrieval           the size of SOP's test half, an hour at most
 python -m bench.retrieval --quick   3,000 images
 
 Embeddings are random around a centre per class. Every peer runs in a process of its own, one after the other, several
-times in turn: the medians are shown. What it loads is loaded by a small set before. CPU seconds are the sum over the threads,
-which other programs on the machine disturb less. Memory is what the search adds at most to what the process holds with
-the embeddings in it. Figures have to agree: the command fails if those of two peers differ by more than 0.001.
+times in turn: the medians are shown. What it loads is loaded by a small set before. CPU seconds are the sum over the
+threads, which other programs on the machine disturb less. Memory is what the search adds at most to what the process
+holds with the embeddings in it. Figures have to agree: the command fails if two peers differ by more than 0.001.
 """
 
 from __future__ import annotations
