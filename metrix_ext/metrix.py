@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import backend
 from .batch.batch import Batch, at_least_float32, counted
+from .distributed.sources import SourcesOfRanks
 from .heads import PoolingHead
 from .losses import TableLoss
 from .mixing.arguments import (
@@ -169,6 +170,9 @@ class Metrix(nn.Module):
         lambdas = self._lambda(batch, pairs, lam, seed)
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
+        elif isinstance(source, SourcesOfRanks):
+            normalize = self.loss.normalize
+            sums, nonzero = source.sums(batch, rho, mix, pairs, lambdas, encode, normalize, self.workspace)
         else:
             device = batch.order.device
             x = source_of(mix, source, len(batch.order), device)
