@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from . import backend
 from .batch.batch import Batch, at_least_float32, counted
+from .distributed.sources import SourcesOfRanks
 from .heads import PoolingHead
 from .losses import LossParts, TableLoss
 from .mixing.arguments import (
@@ -236,6 +237,9 @@ class Metrix(nn.Module):
         lambdas = self._lambda(batch, pairs, lam, seed)
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
+        elif isinstance(source, SourcesOfRanks):
+            normalize = self.loss.normalize
+            sums, nonzero = source.sums(batch, rho, mix, pairs, lambdas, encode, normalize, self.workspace)
         else:
             device = batch.order.device
             of = "embeddings" if batch.anchors_are_examples or self.loss.anchors == "proxies" else "ref_emb"

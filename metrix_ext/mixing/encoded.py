@@ -42,13 +42,11 @@ def mix_encoded(
         encode: maps mixed sources [p, ...] to embeddings [p, d].
         normalize: whether the embeddings are l2-normalised again.
     """
-    n, dtype = len(batch.order), batch.anchors.dtype
+    n = len(batch.order)
     both_orders = lam.one_mix_per_pair and not unordered(pairs)
 
     def sums_of_chunk(mixes: Mixes) -> Sums:
-        first, second = (source.index_select(0, batch.order[index]) for index in (mixes.first, mixes.second))
-        weight = mixes.lam.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
-        v = _checked(encode(torch.lerp(second, first, weight)), len(first), batch.anchors).to(dtype)
+        v = encoded_mixes(source, batch.order, mixes, encode, batch.anchors)
         return anchor_sums(v, batch.anchors, batch.relations, rho, pairs, mixes, both_orders, normalize)
 
     sums, nonzero = [], []
@@ -56,12 +54,21 @@ def mix_encoded(
         chunk_sums, chunk_nonzero = recomputed(
             sums_of_chunk,
             listed.mixes(lam.at(listed.first, listed.second)),
-            context_fn=lambda: _recompute_contexts(encode),
+            context_fn=lambda: recompute_contexts(encode),
         )
         sums.append(chunk_sums)
         nonzero.append(chunk_nonzero)
     stacked, counts = torch.stack(sums, -1), torch.stack(nonzero, -1).sum(-1)
     return (log_sum(stacked, torch.ones_like(stacked)) if rho[0].exponential else stacked.sum(-1)), counts
+
+
+def encoded_mixes(
+    source: Tensor, order: Tensor, mixes: Mixes, encode: Callable[[Tensor], Tensor], anchors: Tensor
+) -> Tensor:
+    """The mixes of sources, encoded, [p, d] in the type of the anchors. Example e of the mixes is source[order[e]]."""
+    first, second = (source.index_select(0, order[index]) for index in (mixes.first, mixes.second))
+    weight = mixes.lam.to(source.dtype).reshape(-1, *[1] * (source.dim() - 1))
+    return _checked(encode(torch.lerp(second, first, weight)), len(mixes), anchors).to(anchors.dtype)
 
 
 def _checked(v: Any, mixes: int, anchors: Tensor) -> Tensor:
@@ -77,9 +84,10 @@ def _checked(v: Any, mixes: int, anchors: Tensor) -> Tensor:
     return v
 
 
-def _recompute_contexts(
+def recompute_contexts(
     encode: Callable[[Tensor], Tensor],
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Of a forward pass through an encoder and of its recomputation, for ``recomputed``."""
     return contextlib.nullcontext(), _frozen_running_statistics(encode)
 
 

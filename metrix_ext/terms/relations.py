@@ -59,6 +59,13 @@ class Relations:
         """Of some of the anchors."""
         return Relations(self.positives[rows], self.self_index[rows], None if self.mask is None else self.mask[rows])
 
+    def of_columns(self, columns: Tensor) -> Relations:
+        """Of some of the examples, given in ascending order."""
+        place = torch.searchsorted(columns, self.self_index)
+        place = place.masked_fill(~torch.isin(self.self_index, columns), -1)
+        mask = None if self.mask is None else self.mask.index_select(1, columns)
+        return Relations(torch.searchsorted(columns, self.positives), place, mask)
+
     def keep_pairs(self, mask: Tensor) -> Relations:
         """The same anchors with exactly the positives and negatives of a mask [m, n]."""
         column = torch.arange(mask.shape[1], device=mask.device)

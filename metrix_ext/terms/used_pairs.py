@@ -27,7 +27,7 @@ def used_pairs(
         make = _kept_lists if is_kept(examples, device) else _lists
         return make(examples, ordered, size, device)
     first, second = all_pairs(examples, ordered, device)
-    chosen = _used(relations, pairs, one_mix_per_pair, examples)[first, second]
+    chosen = used_by_anchors(relations, pairs, one_mix_per_pair, examples)[first, second]
     return _split(first[chosen], second[chosen], examples, size)
 
 
@@ -44,7 +44,7 @@ def _split(first: Tensor, second: Tensor, examples: int, size: int) -> Iterable[
         yield PairList.of(i, j, examples)
 
 
-def _used(relations: Relations, pairs: str, one_mix_per_pair: bool, examples: int) -> Tensor:
+def used_by_anchors(relations: Relations, pairs: str, one_mix_per_pair: bool, examples: int) -> Tensor:
     """[n, n] whether an anchor uses the pair (i, j)."""
     mask = relations.dense(examples)
     if with_anchor(pairs):

@@ -25,16 +25,36 @@ def check(device: emulated.Device, arguments: Arguments) -> None:
     check_same(again, found, "in another order")
 
 
-@pytest.mark.parametrize("pairs", PAIR_SETS)
-@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize(
+    ("pairs", "who"),
+    [*((pairs, "examples") for pairs in PAIR_SETS), *(("pos-neg", who) for who in WHO[1:]), ("anc-pos", "mask")],
+)
 def test_every_set_and_anchor(device: emulated.Device, pairs: str, who: str) -> None:
-    for rho, both_orders in (("exp", True), ("linear", False)):
-        check(device, sums_problem(pairs, rho, CLASS_SIZES["ragged"], who, both_orders, dim=16))
+    rho, both_orders = ("exp", True) if pairs in ("pos-neg", "pos-pos") else ("linear", False)
+    check(device, sums_problem(pairs, rho, CLASS_SIZES["ragged"], who, both_orders, dim=16))
 
 
+@pytest.mark.parametrize("device", [True], ids=["tiny blocks"], indirect=True)
+@pytest.mark.parametrize(
+    ("pairs", "who"),
+    [
+        ("pos-neg", "examples"),
+        ("anc-neg", "mask"),
+        *(
+            pytest.param(pairs, who, marks=pytest.mark.slow)
+            for pairs in PAIR_SETS
+            for who in ("examples", "mask")
+            if (pairs, who) not in (("pos-neg", "examples"), ("anc-neg", "mask"))
+        ),
+    ],
+)
+def test_several_tiles_and_blocks(device: emulated.Device, pairs: str, who: str) -> None:
+    check(device, sums_problem(pairs, "exp", MANY, who, dim=48))
+
+
+@pytest.mark.slow
 @tiny_blocks
 @pytest.mark.parametrize("pairs", PAIR_SETS)
 @pytest.mark.parametrize("who", ["examples", "mask"])
-def test_several_tiles_and_blocks(device: emulated.Device, pairs: str, who: str) -> None:
-    check(device, sums_problem(pairs, "exp", MANY, who, dim=48))
+def test_lists_in_no_order(device: emulated.Device, pairs: str, who: str) -> None:
     check(device, sums_problem(pairs, "linear", MANY, who, both_orders=False, normalize=False, shuffle=True, dim=32))

@@ -134,7 +134,7 @@ def test_pool_of_several_blocks(device: emulated.Device, dtype: torch.dtype, shu
     indirect=["device"],
 )
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
-@pytest.mark.parametrize("with_argmax", [False, True])
+@pytest.mark.parametrize("with_argmax", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_tiles_are_staged_once(
     device: emulated.Device, with_argmax: bool, dtype: torch.dtype, size: tuple[int, int]
 ) -> None:
