@@ -3,19 +3,20 @@
 python -m bench.retrieval           the size of SOP's test half, an hour at most on 2 cores
 python -m bench.retrieval --quick   3,000 images
 
-Embeddings are random around a centre per class. Every peer runs in a process of its own, one after the other, once:
-the searches are long, and what they load is loaded by a small set before. CPU seconds are the sum over the threads,
-which other programs on the machine disturb less. Memory is what the search adds at most to what the process holds with
-the embeddings in it. Figures have to agree: the command fails if those of two peers differ by more than 0.001.
+Embeddings are random around a centre per class. Every peer runs in a process of its own, one after the other, several
+times in turn: the medians are shown. What it loads is loaded by a small set before. CPU seconds are the sum over the
+threads, which other programs on the machine disturb less. Memory is what the search adds at most to what the process
+holds with the embeddings in it. Figures have to agree: the command fails if two peers differ by more than 0.001.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ DEEP = tuple(f"R@{k}" for k in KS)
 PRECISE = ("R@1", "MAP@R", "R-precision")
 AGREE = 1e-3  # searches round similarities differently, so that close neighbours may change places
 Figures = dict[str, float]
-Peer = Callable[[Tensor, Tensor, int], Figures]
+Peer = Callable[[Tensor, Tensor, int], Figures]  # embeddings, labels, threads
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Measured:
     seconds: float
     cpu_seconds: float
     mib: float
+
+
+Found = dict[str, Measured | str]  # by peer; why it has no figures, if it has none
 
 
 def ours_deep(x: Tensor, labels: Tensor, threads: int) -> Figures:
@@ -164,18 +168,28 @@ def measure(report: Report, task: tuple[str, ...], peer: str, data: UnseenImages
     return Measured(figures, seconds, cpu_seconds, memory.mib)
 
 
-def compare(
-    task: tuple[str, ...], data: UnseenImages, threads: int, limit: float
-) -> Iterator[tuple[str, Measured | str]]:
-    """Every peer of a task with what was measured, or why nothing was."""
-    for peer in TASKS[task]:
-        try:
-            yield peer, run(measure, task, peer, data, threads, seconds=limit)
-        except Failed as failure:
-            yield peer, str(failure)
+def compare(task: tuple[str, ...], data: UnseenImages, threads: int, rounds: int, limit: float) -> Found:
+    """Every peer of a task with its medians, or why it has none; the peers take turns."""
+    runs: dict[str, list[Measured]] = {peer: [] for peer in TASKS[task]}
+    failed: dict[str, str] = {}
+    for _ in range(rounds):
+        for peer in (name for name in runs if name not in failed):
+            try:
+                runs[peer].append(run(measure, task, peer, data, threads, seconds=limit))
+            except Failed as failure:
+                failed[peer] = str(failure)
+    return {peer: failed.get(peer) or middle(found) for peer, found in runs.items()}
 
 
-def lines(task: tuple[str, ...], found: dict[str, Measured | str]) -> list[str]:
+def middle(runs: list[Measured]) -> Measured:
+    """The medians; the figures are the same each time."""
+    seconds, cpu_seconds, mib = (
+        statistics.median(getattr(one, name) for one in runs) for name in ("seconds", "cpu_seconds", "mib")
+    )
+    return Measured(runs[0].figures, seconds, cpu_seconds, mib)
+
+
+def lines(task: tuple[str, ...], found: Found) -> list[str]:
     """A table in Markdown."""
     rows = [["", *task, "seconds", "CPU seconds", "MiB"]]
     for peer, one in found.items():
@@ -187,7 +201,7 @@ def lines(task: tuple[str, ...], found: dict[str, Measured | str]) -> list[str]:
     return table(rows)
 
 
-def disagreements(task: tuple[str, ...], found: dict[str, Measured | str]) -> list[str]:
+def disagreements(task: tuple[str, ...], found: Found) -> list[str]:
     measured = [one.figures for one in found.values() if isinstance(one, Measured)]
     spread = {name: [figures[name] for figures in measured] for name in task}
     return [name for name, values in spread.items() if values and max(values) - min(values) > AGREE]
@@ -203,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="3,000 images instead of 60,502")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of every peer, of which the median counts")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for one peer")
     given = parser.parse_args(arguments)
     data = QUICK if given.quick else SOP
@@ -211,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{data.n:,} images of {data.classes:,} classes, d = {data.d}", flush=True)
     wrong = []
     for task in TASKS:
-        found = dict(compare(task, data, given.threads, given.limit))
+        found = compare(task, data, given.threads, given.rounds, given.limit)
         print("\n".join(["", *lines(task, found)]), flush=True)
         wrong += disagreements(task, found)
     if wrong:

@@ -6,7 +6,7 @@ import pytest
 
 from bench import retrieval
 from bench.retrieval import DEEP, PRECISE, TASKS, Measured, UnseenImages
-from bench.timing.isolate import Unavailable
+from bench.timing.isolate import Failed, Unavailable
 
 SMALL = UnseenImages(1500, 300, 32)  # more images than the largest K
 
@@ -42,8 +42,8 @@ def test_the_table_has_figures_or_the_reason_why_there_are_none() -> None:
 
 def test_figures_that_differ_are_named_and_fail_the_command(monkeypatch, capsys) -> None:
     def compare(task, *_):
-        for name, value in (("a", 0.5), ("b", 0.502)):
-            yield name, Measured(dict.fromkeys(task, 0.5) | {"R@1": value}, 1.0, 1.0, 1.0)
+        figures = {"a": 0.5, "b": 0.502}
+        return {name: Measured(dict.fromkeys(task, 0.5) | {"R@1": r}, 1.0, 1.0, 1.0) for name, r in figures.items()}
 
     monkeypatch.setattr(retrieval, "compare", compare)
     assert retrieval.main(["--quick"]) == 1
@@ -52,10 +52,26 @@ def test_figures_that_differ_are_named_and_fail_the_command(monkeypatch, capsys)
     assert retrieval.main(["--quick"]) == 0
 
 
+def test_peers_take_turns_and_the_median_counts(monkeypatch) -> None:
+    seconds = iter([5.0, 1.0, 2.0])
+    turns = []
+
+    def run(measure, task, peer, *_, **limits):
+        turns.append(peer)
+        if peer == "metrix_ext, recall_at_k":
+            return Measured({}, next(seconds), 1.0, 1.0)
+        raise Failed("time limit of 9 s in search")
+
+    monkeypatch.setattr(retrieval, "run", run)
+    found = retrieval.compare(DEEP, SMALL, threads=1, rounds=3, limit=9)
+    assert found["metrix_ext, recall_at_k"].seconds == 2.0
+    assert found["faiss, IndexFlatIP"] == "time limit of 9 s in search"
+    assert turns.count("metrix_ext, recall_at_k") == 3 and turns.count("faiss, IndexFlatIP") == 1
+
+
 def test_a_peer_runs_in_a_process_of_its_own_with_a_limit(monkeypatch) -> None:
     monkeypatch.setitem(TASKS, DEEP, {"metrix_ext, recall_at_k": retrieval.ours_deep})
-    ((name, measured),) = retrieval.compare(DEEP, SMALL, threads=1, limit=100)
-    assert name == "metrix_ext, recall_at_k" and isinstance(measured, Measured)
+    (measured,) = retrieval.compare(DEEP, SMALL, threads=1, rounds=1, limit=100).values()
+    assert isinstance(measured, Measured)
     assert measured.figures == retrieval.ours_deep(*SMALL.make(), 1) and measured.seconds > 0
-    ((_, reason),) = retrieval.compare(DEEP, SMALL, threads=1, limit=0)
-    assert reason == "not run: no time was left"
+    assert list(retrieval.compare(DEEP, SMALL, threads=1, rounds=1, limit=0).values()) == ["not run: no time was left"]
