@@ -63,6 +63,7 @@ class TableLoss(nn.Module):
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> Tensor:
         """Eq. (7), averaged over anchors (Eq. 10 without mixing).
 
@@ -74,6 +75,8 @@ class TableLoss(nn.Module):
                 negatives): only these pairs count, each once. Not for losses with proxies.
             ref_emb: [r, d] compare the embeddings with these instead of with each other.
             ref_labels: [r] integers, with ref_emb.
+            ref_self: [n] integers, with ref_emb: the row of it that is a copy of each embedding, as in a memory that
+                already has the batch, or -1. An anchor is not its own positive, and a copy looks like any other row.
 
         Returns:
             A scalar, float32 or float64. 0, with zero gradients, if there is nothing to compare.
@@ -81,7 +84,7 @@ class TableLoss(nn.Module):
         Raises:
             TypeError, ValueError: an argument is not as above.
         """
-        return self.parts(embeddings, labels, indices_tuple, ref_emb, ref_labels).loss
+        return self.parts(embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self).loss
 
     def parts(
         self,
@@ -90,9 +93,10 @@ class TableLoss(nn.Module):
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> LossParts:
         """What ``forward`` returns, in the form that a criterion with mixing has too. Arguments as of ``forward``."""
-        loss = self.clean(self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels))
+        loss = self.clean(self.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self))
         return LossParts(loss, loss.detach(), None)
 
     def batch(
@@ -102,9 +106,12 @@ class TableLoss(nn.Module):
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> Batch:
         """Anchors, examples and their relations, as ``clean`` and ``Metrix`` use them."""
-        return candidates_from_examples(embeddings, labels, indices_tuple, ref_emb, ref_labels, self.normalize)
+        return candidates_from_examples(
+            embeddings, labels, indices_tuple, ref_emb, ref_labels, self.normalize, ref_self
+        )
 
     def clean(self, batch: Batch) -> Tensor:
         """Eq. (7) of a batch, averaged over anchors."""
@@ -205,11 +212,12 @@ class ProxyLoss(TableLoss):
         indices_tuple: tuple[Tensor, ...] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> Batch:
-        if indices_tuple is not None or ref_emb is not None or ref_labels is not None:
+        if any(given is not None for given in (indices_tuple, ref_emb, ref_labels, ref_self)):
             raise ValueError(
-                f"indices_tuple, ref_emb, ref_labels: {type(self).__name__} compares examples with its proxies, "
-                "it takes none of them"
+                f"indices_tuple, ref_emb, ref_labels, ref_self: {type(self).__name__} compares examples with its "
+                "proxies, it takes none of them"
             )
         return candidates_from_proxies(
             embeddings, labels, self.proxies, self.normalize, proxies_are_anchors=self.anchors == "proxies"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
@@ -92,6 +93,9 @@ class Metrix(nn.Module):
         source: Tensor | Mapping[str, Tensor] | None = None,
         encode: Encoder | Mapping[str, Encoder] | None = None,
         seed: int | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> Tensor:
         """E of Eq. (10).
 
@@ -105,6 +109,11 @@ class Metrix(nn.Module):
                 PoolingHead with average pooling is mixed exactly without mixing features; with a max it is mixed in
                 chunks; anything else is called on n mixes at a time, under checkpointing.
             seed: of lambda, instead of one drawn from torch's default generator of the device.
+            ref_emb, ref_labels, ref_self: as of the loss: anchors are the embeddings, while positives and negatives,
+                clean and mixed, are these references. "embed" has all sets of pairs; its "anc-neg" and "anc-pos" mix
+                an anchor with a reference. "feature" and "input" have the sets without the anchor, "pos-neg",
+                "pos-pos" and "neg-neg", with a source [r, ...] of the references. lambda of a pair knows a reference
+                by its row and an anchor by that of its copy, or else by r plus its own row.
 
         Returns:
             A scalar. Which mix and which pairs are drawn comes from torch's default CPU generator.
@@ -112,7 +121,8 @@ class Metrix(nn.Module):
         Raises:
             TypeError, ValueError: an argument is missing or not as above.
         """
-        return self.loss.combine(*self._sums(embeddings, labels, indices_tuple, source, encode, seed))
+        batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
+        return self.loss.combine(*self._sums(batch, source, encode, seed))
 
     def parts(
         self,
@@ -122,13 +132,17 @@ class Metrix(nn.Module):
         source: Tensor | Mapping[str, Tensor] | None = None,
         encode: Encoder | Mapping[str, Encoder] | None = None,
         seed: int | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> LossParts:
         """What ``forward`` returns, with its clean and its mixed part from the same sums over the pairs.
 
         ``loss`` is ``clean + strength * mixed``; a set of pairs of strength 0 is not mixed. Arguments as of
         ``forward``.
         """
-        clean, mixed, strength = self._sums(embeddings, labels, indices_tuple, source, encode, seed)
+        batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
+        clean, mixed, strength = self._sums(batch, source, encode, seed)
         return LossParts(
             loss=self.loss.combine(clean, mixed, strength),
             clean=self.loss.combine(clean.detach()),
@@ -145,6 +159,9 @@ class Metrix(nn.Module):
         encode: Encoder | Mapping[str, Encoder] | None = None,
         seed: int | None = None,
         indices_tuple: tuple[Tensor, ...] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        ref_self: Tensor | None = None,
     ) -> Tensor:
         """The mixed term alone: l~ of Eq. (9), averaged over anchors, without its strength.
 
@@ -152,26 +169,45 @@ class Metrix(nn.Module):
             pairs: the set of pairs M(a).
             lam: a number or a matrix by (first, second) to use instead of what the criterion has: [n, n], or [m, n] by
                 (anchor, example) for sets with the anchor, where the m anchors are the proxies of a proxy anchor loss;
-                n is the number of proxies where those are positives and negatives.
-            embeddings, labels, source, encode, seed, indices_tuple: as of ``forward``.
+                n is the number of proxies where those are positives and negatives, and of references with ref_emb.
+            embeddings, labels, source, encode, seed, indices_tuple, ref_emb, ref_labels, ref_self: as of ``forward``.
         """
         check_pairs(pairs)
         mix = draw(self.mix)
         self._check_possible(mix, pairs)
-        batch = self.loss.batch(embeddings, labels, indices_tuple)
+        batch = self._batch((mix,), (pairs,), embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
         return self.loss.combine(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
 
-    def _sums(
+    def _batch(
         self,
+        mixes: tuple[str, ...],
+        sets: tuple[str, ...],
         embeddings: Tensor,
         labels: Tensor,
         indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor | None,
+        ref_labels: Tensor | None,
+        ref_self: Tensor | None,
+    ) -> Batch:
+        """The batch of the loss. Refuses references that one of these mixes and sets of pairs cannot mix."""
+        batch = self.loss.batch(embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
+        if ref_emb is not None and not batch.anchors_are_examples:
+            for mix, pairs in itertools.product(mixes, sets):
+                if mix != "embed" and with_anchor(pairs):
+                    raise ValueError(
+                        f"ref_emb: {pairs!r} mixes an anchor with a reference, but source is of the references alone: "
+                        f"only mix='embed' can do that; with mix={mix!r} pass pairs='pos-neg', 'pos-pos' or 'neg-neg'"
+                    )
+        return batch
+
+    def _sums(
+        self,
+        batch: Batch,
         source: Tensor | Mapping[str, Tensor] | None,
         encode: Encoder | Mapping[str, Encoder] | None,
         seed: int | None,
     ) -> tuple[AnchorSums, AnchorSums | None, float]:
         """The clean sums of every anchor, the mixed ones if there are any, and their strength."""
-        batch = self.loss.batch(embeddings, labels, indices_tuple)
         mix, pairs = draw(self.mix), draw(self.pairs)
         strength = self.strength[pairs]
         if strength == 0.0:
@@ -202,7 +238,8 @@ class Metrix(nn.Module):
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
         else:
             device = batch.order.device
-            x = source_of(mix, source, len(batch.order), device)
+            of = "embeddings" if batch.anchors_are_examples or self.loss.anchors == "proxies" else "ref_emb"
+            x = source_of(mix, source, len(batch.order), device, of)
             encoder = encoder_of(mix, encode, device)
             sums, nonzero = self._sums_of_sources(batch, pairs, lambdas, x, encoder)
         return counted(batch, pairs, sums, nonzero)

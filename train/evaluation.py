@@ -1,30 +1,68 @@
-"""Embeddings of a data set, and what plain pixels find in it."""
+"""Embeddings of a data set, what is found with them, and what plain pixels find."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from metrix_ext.retrieval import recall_at_k
+from metrix_ext.retrieval import measures, recall_at_k
 
 from .data.images import ImageSet
+from .data.loaders import Loader
 from .interrupt import Interrupt
+from .training.step import AMP
+
+
+@dataclass
+class Searched:
+    """Images that are searched, and whose own embeddings do that: a gallery, where there is one, else the same ones."""
+
+    queries: Loader
+    gallery: Loader | None = None
+
+
+@dataclass
+class Found:
+    embeddings: Tensor  # [n, d], of the queries
+    labels: Tensor  # [n]
+    recall: dict[str, float]  # Recall@K by K, from 0 to 1
+    gallery: tuple[Tensor, Tensor] | None = None  # embeddings and labels of what was searched, where that is a gallery
+
+    def others(self, names: Sequence[str]) -> dict[str, float]:
+        """MAP@R and other measures by name."""
+        if not names:
+            return {}
+        return measures(self.embeddings, self.labels, names, 1, *(self.gallery or (None, None)))
 
 
 @torch.inference_mode()
 def embed(
-    model: nn.Module, loader: DataLoader, device: torch.device, amp: bool, interrupt: Interrupt
+    model: nn.Module, loader: Loader, device: torch.device, amp: str, interrupt: Interrupt
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings [n, d] and labels [n] of all images, on the device."""
+    """Embeddings [n, d] and labels [n] of all images, on the device. amp: "none", "bf16" or "fp16"."""
     model.eval()
     embeddings, labels = [], []
     for images, targets in interrupt.batches(loader):
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        with torch.autocast(device.type, AMP.get(amp), enabled=amp in AMP):
             embeddings.append(model(images.to(device, memory_format=torch.channels_last)).float())
         labels.append(targets.to(device))
     return torch.cat(embeddings), torch.cat(labels)
+
+
+def search(
+    model: nn.Module, searched: Searched, k: tuple[int, ...], device: torch.device, amp: str, interrupt: Interrupt
+) -> Found:
+    """Recall@K of the queries. Embeddings that are not finite find nothing, and are the caller's to refuse."""
+    embeddings, labels = embed(model, searched.queries, device, amp, interrupt)
+    if not bool(embeddings.isfinite().all()):
+        return Found(embeddings, labels, {})
+    gallery = None if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt)
+    recall = recall_at_k(embeddings, labels, k, *(gallery or (None, None)))
+    return Found(embeddings, labels, {str(at): value for at, value in recall.items()}, gallery)
 
 
 def pixel_recall(images: ImageSet) -> float:

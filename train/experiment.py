@@ -1,37 +1,40 @@
-"""One run: load, build, train and evaluate, save."""
+"""One run: load, build, train and evaluate, save; or go on with one."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from metrix_ext.retrieval import recall_at_k
+import metrix_ext as mx
 
-from . import options
-from .data import loaders, splits
+from . import checkpoints, options
+from .data import loaders as batches_of
+from .data import splits
 from .data.registry import DATA_SETS
+from .data.sampler import Batches
 from .data.splits import Halves
 from .errors import Diverged, Interrupted, UserError, one_line
-from .evaluation import embed, pixel_recall
+from .evaluation import Found, Searched, pixel_recall, search
 from .interrupt import Interrupt
 from .model import network
-from .output import checkpoint
+from .output import loggers
+from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
-from .output.report import CHECKPOINT, CURVES, RETRIEVAL, RunFolder, per_cent, versions
-from .training import recipe
+from .output.report import CHECKPOINT, CURVES, REPORT, RETRIEVAL, RunFolder, per_cent, summary_of, write_report
+from .output.similarities import pair_similarities
+from .randomness import seed_step
+from .training import optimizers, recipe
+from .training.averaging import MovingAverage
 from .training.criterion import make_loss, with_mixup
 from .training.learner import Learner
 from .training.loop import train_epoch
+from .training.miners import make_miner
+from .training.step import Settings, Step
 
 
 @dataclass
@@ -41,61 +44,100 @@ class Experiment:
     args: argparse.Namespace
     device: torch.device
     halves: Halves
-    train_loader: DataLoader
-    test_loader: DataLoader
+    train_loader: batches_of.Loader
+    batches: Batches  # of train_loader
+    test: Searched
+    validation: Searched | None
     learner: Learner
+    settings: Settings
     out: RunFolder
     config: dict[str, Any]
-
-
-@dataclass
-class Evaluation:
-    embeddings: Tensor  # [n, d], of the unseen classes
-    recall: dict[str, float]  # Recall@K by K, from 0 to 1
+    loggers: loggers.Loggers
+    first: dict[str, float] = field(default_factory=dict)  # Recall@K of the untrained network
 
 
 def run(args: argparse.Namespace) -> None:
     began = time.time()
     device = prepare(args)
-    out = RunFolder(args.out, args.overwrite)
+    out = RunFolder(args.out, args.overwrite, args.resume)
     args.out = str(out.path)
+    stored = checkpoints.read(out.path) if args.resume else None
+    if stored is not None:
+        options.require_same(stored["config"], options.plain(args), out.path)
     halves = splits.load(
-        args.dataset, args.data, args.image_size, args.split_seed,
-        skip_damaged=args.skip_damaged, workers=args.workers,
+        args.dataset, args.data, args.image_size, args.split_seed, split=args.split, val_fraction=args.val_fraction,
+        any_count=args.any_count, skip_damaged=args.skip_damaged, workers=args.workers,
     )  # fmt: skip
-    experiment = build(args, device, halves, out)
+    experiment = build(args, device, halves, out, 0 if stored is None else stored["epoch"])
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
-    with Interrupt() as interrupt:
-        first, last = train(experiment, interrupt)
-    save(experiment, baseline, first, last, began)
+    if stored is not None:
+        resume(experiment, stored)
+    with Interrupt() as interrupt, experiment.loggers:
+        last = train(experiment, interrupt)
+    save(experiment, baseline, last, began)
 
 
 def prepare(args: argparse.Namespace) -> torch.device:
     device = pick_device(args)
     options.resolve(args, device.type)
-    seed_everything(args.seed)
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.deterministic:
+        torch.use_deterministic_algorithms(True)
     return device
 
 
-def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder) -> Experiment:
-    train_loader = loaders.training_loader(halves.train, args)
-    test_loader = loaders.evaluation_loader(halves.test, args)
+def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder, done: int) -> Experiment:
+    """done: epochs that a resumed run has behind it."""
+    seed_step(args.seed)
     learner = make_learner(args, device, num_classes=len(halves.train.names))
-    config = json.loads(json.dumps(vars(args)))  # as the summary gives it back: lists, no tuples
+    statistics = learner.model.statistics
+
+    def searched(queries: Any, gallery: Any = None) -> Searched:
+        return Searched(
+            batches_of.evaluation_loader(queries, args, statistics),
+            None if gallery is None else batches_of.evaluation_loader(gallery, args, statistics),
+        )
+
+    train_loader, batches = batches_of.training_loader(halves.train, args, statistics)
+    validation = None if halves.validation is None else searched(halves.validation)
+    miner_options = dict(args.miner_option)
+    if args.miner_epsilon is not None:
+        miner_options["epsilon"] = args.miner_epsilon
+    settings = Settings(
+        args.mix, make_miner(args.miner, miner_options), args.amp, args.micro_batch,
+        args.clip_grad_value, args.clip_grad_norm,
+    )  # fmt: skip
     out.start()
-    return Experiment(args, device, halves, train_loader, test_loader, learner, out, config)
+    options.write_config(out.path, args)
+    config = options.plain(args)
+    logged = loggers.open_loggers(args.log, out.path, epochs=args.epochs, configuration=config, done=done)
+    return Experiment(
+        args, device, halves, train_loader, batches, searched(halves.test, halves.gallery), validation, learner,
+        settings, out, config, logged,
+    )  # fmt: skip
 
 
 def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
-    model = network.build(args.arch, args.weights, args.embedding_size, args.pool)
+    model = network.build(args.arch, args.weights, args.embedding_size, args.pool, args.image_size, args.tokens)
     model = model.to(device, memory_format=torch.channels_last)
     loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
-    optimizer = recipe.make_optimizer(model, criterion, args.lr, args.weight_decay, args.proxy_lr_factor)
-    return Learner(model, loss, criterion, optimizer)
+    if args.memory_size:
+        criterion = mx.memory.CrossBatchMemory(criterion, args.embedding_size, args.memory_size, args.memory_start).to(
+            device
+        )
+    groups = optimizers.parameter_groups(
+        model, criterion, learning_rate=args.lr, head_factor=args.head_lr_factor, proxy_factor=args.proxy_lr_factor,
+        weight_decay=args.weight_decay,
+    )  # fmt: skip
+    optimizer = optimizers.make_optimizer(args.optimizer, groups, momentum=args.momentum)
+    average = MovingAverage(model, args.ema) if args.ema else None
+    if args.compile:
+        model.backbone.compile()
+    scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
+    return Learner(model, loss, criterion, optimizer, scaler, average)
 
 
 def introduce(experiment: Experiment, baseline: float | None) -> None:
@@ -109,81 +151,113 @@ def introduce(experiment: Experiment, baseline: float | None) -> None:
         print(f"raw pixels          R@1 {100 * baseline:.1f}")
 
 
-def train(experiment: Experiment, interrupt: Interrupt) -> tuple[Evaluation, Evaluation]:
-    """What the untrained network finds, and the trained one; a signal leaves a checkpoint behind."""
-    learner = experiment.learner
+def resume(experiment: Experiment, stored: dict[str, Any]) -> None:
+    """Where the run was: between two batches of an epoch, or two epochs."""
+    experiment.learner.load(stored)
+    experiment.first = stored["first"]
+    experiment.out.rewrite_epochs(stored["lines"])
+    print(f"goes on after epoch {stored['epoch']}, batch {stored['batch']}", flush=True)
+
+
+def train(experiment: Experiment, interrupt: Interrupt) -> Found:
+    """What the trained network finds; a signal leaves a checkpoint behind."""
+    learner, epochs = experiment.learner, experiment.args.epochs
+    last = None
     try:
-        first = last = evaluate(experiment, interrupt)
-        print(f"untrained           {per_cent(first.recall)}", flush=True)
-        while learner.epoch < experiment.args.epochs:
+        if not experiment.first:
+            last = measure(experiment, experiment.test, interrupt)
+            experiment.first = last.recall
+        print(f"untrained           {per_cent(experiment.first)}", flush=True)
+        while learner.epoch < epochs:
             last = add_epoch(experiment, interrupt)
             save_checkpoint(experiment)
+        return measure(experiment, experiment.test, interrupt) if last is None else last
     except Interrupted as stopped:
         save_checkpoint(experiment)
-        written = f"{stopped}; {experiment.out / CHECKPOINT} is written"
+        written = f"{stopped}; {experiment.out / CHECKPOINT} is written: --resume goes on"
         raise Interrupted(written, stopped.signal_number) from None
-    return first, last
 
 
-def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Evaluation:
-    """Trains for one epoch, evaluates, reports."""
+def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:
+    """Trains for an epoch, evaluates if it is its turn, reports."""
+    args = experiment.args
     began = time.time()
     lr, means = learn(experiment, interrupt)
-    found = evaluate(experiment, interrupt)
-    epoch, seconds = experiment.learner.epoch, round(time.time() - began, 2)
-    experiment.out.add_epoch({"epoch": epoch, **means, "lr": lr, "recall_at": found.recall, "seconds": seconds})
-    print(f"epoch {epoch:3} {means['loss']:9.4f} {per_cent(found.recall)}  {seconds:.0f} s", flush=True)
+    epoch = experiment.learner.epoch
+    line: dict[str, Any] = {"epoch": epoch, **means, "lr": lr}
+    found = None
+    if epoch % args.eval_every == 0 or epoch == args.epochs:
+        found = measure(experiment, experiment.test, interrupt)
+        line["recall_at"] = found.recall
+        if experiment.validation is not None:
+            line["validation_recall_at"] = measure(experiment, experiment.validation, interrupt).recall
+    seconds = time.time() - began
+    line = line if args.deterministic else {**line, "seconds": round(seconds, 2)}
+    experiment.out.add_epoch(line)
+    experiment.loggers.epoch(line)
+    told = per_cent(found.recall) if found else ""
+    print(f"epoch {epoch:3} {means['loss']:9.4f} {told}  {seconds:.0f} s", flush=True)
     return found
 
 
 def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str, float]]:
-    """One epoch of training: its learning rate, and the means of its losses."""
+    """One epoch of training, or its rest: the learning rate, and the means of the losses."""
     args, learner = experiment.args, experiment.learner
-    lr = recipe.learning_rate(learner.epoch, args.lr, args.lr_step, args.lr_gamma)
-    recipe.set_learning_rate(learner.optimizer, lr)
+    lr = recipe.learning_rate(args, learner.epoch)
+    optimizers.set_learning_rate(learner.optimizer, lr)
     recipe.prepare_epoch(learner.model, learner.epoch, args.warmup_epochs, args.freeze_bn)
-    loaders.set_epoch(experiment.train_loader, learner.epoch)
+    experiment.batches.set_position(learner.epoch, learner.batch)
+    step = Step(learner, experiment.settings, with_mixing=learner.epoch >= args.mix_warmup_epochs)
     means = train_epoch(
-        learner, experiment.train_loader, args.mix,
-        device=experiment.device, amp=args.amp, clip_grad_value=args.clip_grad_value,
-        interrupt=interrupt, title=f"epoch {learner.epoch + 1}/{args.epochs}",
+        learner, step, experiment.train_loader, seed=args.seed, device=experiment.device, interrupt=interrupt,
+        title=f"epoch {learner.epoch + 1}/{args.epochs}",
     )  # fmt: skip
-    learner.epoch += 1
     return lr, means
 
 
-def evaluate(experiment: Experiment, interrupt: Interrupt) -> Evaluation:
+def measure(experiment: Experiment, searched: Searched, interrupt: Interrupt) -> Found:
     args, learner = experiment.args, experiment.learner
-    embeddings, labels = embed(learner.model, experiment.test_loader, experiment.device, args.amp, interrupt)
-    if not bool(embeddings.isfinite().all()):
+    found = search(learner.evaluated, searched, args.k, experiment.device, args.amp, interrupt)
+    if not found.recall:
         raise Diverged(f"the embeddings are not finite after epoch {learner.epoch}: try a lower --lr")
-    return Evaluation(embeddings, {str(k): v for k, v in recall_at_k(embeddings, labels, k=args.k).items()})
+    return found
 
 
 def save_checkpoint(experiment: Experiment) -> None:
-    checkpoint.save(experiment.out / CHECKPOINT, experiment.learner, experiment.config)
+    """Of the run as it is: what it has learnt, and what it has written so far."""
+    state = experiment.learner.state()
+    own = {"config": experiment.config, "first": experiment.first, "lines": experiment.out.epochs}
+    checkpoints.write(experiment.out.path, {**state, **own})
 
 
-def save(experiment: Experiment, baseline: float | None, first: Evaluation, last: Evaluation, began: float) -> None:
+def save(experiment: Experiment, baseline: float | None, last: Found, began: float) -> None:
     args, out = experiment.args, experiment.out
     save_checkpoint(experiment)
     title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"
-    draw_retrieval(out / RETRIEVAL, experiment.halves.test, last.embeddings, title, args.seed)
-    draw_curves(out / CURVES, out.epochs, first.recall, baseline)
+    halves = experiment.halves
+    gallery = None if halves.gallery is None or last.gallery is None else (halves.gallery, last.gallery[0])
+    grid = retrieval_grid(halves.test, last.embeddings, args.seed, gallery=gallery)
+    draw_retrieval(out / RETRIEVAL, grid, title)
+    draw_curves(out / CURVES, out.epochs, experiment.first, baseline)
+    write_report(
+        out.path,
+        configuration=experiment.config,
+        epochs=[{"epoch": 0, "recall_at": experiment.first}, *out.epochs],
+        grid=grid,
+        similarities=pair_similarities(last.embeddings, last.labels, args.seed, *(last.gallery or ())),
+    )
     out.finish(
         {
-            "recall_at": last.recall,
-            "recall_at_start": first.recall,
+            **summary_of(last.recall, experiment.first, out.epochs),
+            **last.others(args.measures),
             "recall_at_1_raw_pixels": baseline,
             "config": experiment.config,
-            "dataset": experiment.halves.description,
+            "dataset": halves.description,
             "parameters": experiment.learner.parameters(),
-            "versions": versions(),
-            "threads": torch.get_num_threads(),
             "seconds": round(time.time() - began, 1),
         }
     )
-    print(f"{out.path}: {per_cent(last.recall)} in {time.time() - began:.0f} s")
+    print(f"{out / REPORT}: {per_cent(last.recall)} in {time.time() - began:.0f} s")
 
 
 def pick_device(args: argparse.Namespace) -> torch.device:
@@ -196,9 +270,3 @@ def pick_device(args: argparse.Namespace) -> torch.device:
         reason = one_line(error).partition(". ")[0]
         raise UserError(f"--device {args.device} cannot be used ({reason}): try --device cpu") from None
     return device
-
-
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

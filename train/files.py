@@ -11,8 +11,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
-import torch
-
 from .errors import Stopped, UserError, one_line
 
 LONGEST_REASON = 200  # some errors list all that they found in the file
@@ -58,6 +56,8 @@ def require_file(path: Path | str) -> None:
 def load_tensors(path: Path | str, what: str) -> Any:
     """What torch.save has written, if it is made of tensors, numbers, strings and containers: no code is run."""
     with reading(path, what):
+        import torch  # not before it is known to be installed
+
         require_file(path)
         try:
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from . import checkpoints
 from .data import splits, transforms
 from .errors import UserError
 from .files import reading
 from .model import network
-from .output import checkpoint
 from .output.report import CHECKPOINT
 
 CONFIG, MODEL = "config", "model"  # in a checkpoint
@@ -37,7 +37,7 @@ def restore(run: Path, device: torch.device) -> Restored:
     Raises UserError with one line if there is none, or it does not fit its own configuration.
     """
     path = find(run)
-    stored = checkpoint.load(path)
+    stored = checkpoints.load(path)
     with reading(path, "a checkpoint"):
         if not isinstance(stored, Mapping) or not {CONFIG, MODEL} <= stored.keys():
             raise ValueError("it holds no model with its configuration")

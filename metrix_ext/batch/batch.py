@@ -65,11 +65,13 @@ class Batch:
 
     @property
     def anchor_ids(self) -> Tensor:
-        """[m] int64, what lambda of a pair knows the anchor by. Anchors that are no examples count on after them."""
+        """[m] int64, what lambda of a pair knows the anchor by: where the example that it is stood in what the caller
+        gave. Anchors that are no examples count on after them."""
         if self.anchors_are_examples:
             return self.order
         m, n = len(self.anchors), len(self.examples)
-        return torch.arange(n, n + m, device=self.order.device)
+        after, own = torch.arange(n, n + m, device=self.order.device), self.relations.self_index
+        return torch.cat((self.order, after))[torch.where(own < 0, after, own)]
 
     def keep_hard_negatives(self, k: int) -> Batch:
         """The same batch with only the k negatives of highest similarity of every anchor.

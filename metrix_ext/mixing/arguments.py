@@ -95,7 +95,10 @@ def seed_of(seed: Any, device: torch.device) -> int | Tensor:
     return seed.to(torch.int64)
 
 
-def source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int, device: torch.device) -> Tensor:
+def source_of(
+    mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: int, device: torch.device, of: str = "embeddings"
+) -> Tensor:
+    """What is mixed, a row for each of the examples, which the caller knows by the name ``of``."""
     x = source.get(mix) if isinstance(source, Mapping) else source
     if x is None:
         raise ValueError(f"source: missing, mix={mix!r} needs it")
@@ -105,7 +108,7 @@ def source_of(mix: str, source: Tensor | Mapping[str, Tensor] | None, examples: 
         what = f"a tensor that is {x.layout}".replace("torch.", "") if x.layout != torch.strided else str(x.dtype)
         raise TypeError(f"source: got {what}, expected float16, bfloat16, float32 or float64, since it is mixed")
     if x.dim() < 2 or len(x) != examples or 0 in x.shape[1:]:
-        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows of numbers as embeddings")
+        raise ValueError(f"source: got {list(x.shape)}, expected {examples} rows of numbers as {of}")
     if x.device != device:
         raise ValueError(f"source: is on {x.device}, expected {device} as embeddings")
     return x

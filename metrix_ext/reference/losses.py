@@ -21,12 +21,13 @@ def candidate_sets(
     indices_tuple: tuple[Tensor, ...] | None = None,
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
+    ref_self: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Anchors [m, d], examples [n, d], and P(a) and N(a) as booleans [m, n]."""
     examples, example_labels = embeddings, labels
     if ref_emb is not None and ref_labels is not None:
         examples, example_labels = ref_emb, ref_labels
-    own = examples is embeddings and example_labels is labels
+    own = examples is embeddings and example_labels is labels and ref_self is None
     anchors, anchor_labels = embeddings, labels
     if loss.anchors == "proxies":
         anchors, anchor_labels, own = loss.proxies, torch.arange(len(loss.proxies), device=labels.device), False
@@ -47,6 +48,8 @@ def candidate_sets(
         positive_pairs[a1, p] = True
         negative_pairs[a2, n] = True
         positive, negative = positive_pairs, negative_pairs
+    if ref_self is not None:
+        positive = positive & (torch.arange(len(examples), device=labels.device) != ref_self[:, None])
     if loss.normalize:
         anchors, examples = F.normalize(anchors), F.normalize(examples)
     return anchors, examples, positive, negative
@@ -59,9 +62,12 @@ def clean_loss(
     indices_tuple: tuple[Tensor, ...] | None = None,
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
+    ref_self: Tensor | None = None,
 ) -> Tensor:
     """Eq. (7), combined over anchors as the loss says (the mean, Eq. 10). Arguments as of the loss itself."""
-    anchors, examples, positive, negative = candidate_sets(loss, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+    anchors, examples, positive, negative = candidate_sets(
+        loss, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self
+    )
     sums, nonzero = [], []
     for a in range(len(anchors)):
         s = examples @ anchors[a]
@@ -101,6 +107,9 @@ def mixed_loss(
     renormalize: bool = False,
     hard_negatives: int | None = None,
     indices_tuple: tuple[Tensor, ...] | None = None,
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    ref_self: Tensor | None = None,
 ) -> Tensor:
     """Eq. (9), combined over anchors as the loss says.
 
@@ -110,7 +119,9 @@ def mixed_loss(
         renormalize: whether mixed embeddings get unit norm; mixes of a source always do, if the loss normalises.
         hard_negatives: keep for each anchor that many negatives of highest similarity.
     """
-    anchors, examples, positive, negative = candidate_sets(loss, embeddings, labels, indices_tuple)
+    anchors, examples, positive, negative = candidate_sets(
+        loss, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self
+    )
     sums, nonzero, terms = [], [], []
     for a in range(len(anchors)):
         negatives = negative[a].nonzero()[:, 0]

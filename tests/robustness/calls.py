@@ -183,6 +183,14 @@ def _with_references(seed: int) -> dict[str, Any]:
     return {**_batch_arguments(seed), "ref_emb": references, "ref_labels": labels}
 
 
+def _with_copies(seed: int) -> dict[str, Any]:
+    return {**_with_references(seed), "ref_self": torch.arange(EXAMPLES), "seed": seed}
+
+
+def _metrix_with_references(**given: Any) -> Tensor:
+    return mx.Metrix(make_loss("MultiSimilarityLoss"), mix="embed", pairs="anc-neg")(**given)
+
+
 def _mined(seed: int) -> dict[str, Any]:
     anchors = torch.randint(CLASSES, (7,), generator=_generator(seed))
     triplet = {"anchors": anchors, "positives": anchors + CLASSES, "negatives": (anchors + 1) % CLASSES}
@@ -251,6 +259,11 @@ PUBLIC = {
     "MultiSimilarityLoss, mined": Call(_loss_of_mined, _mined),
     "Metrix embed": Call(_metrix_embed, _embed_arguments("number")),
     "Metrix embed, lam of pairs": Call(_metrix_embed, _embed_arguments("matrix")),
+    "Metrix embed, references": Call(_metrix_with_references, _with_copies),
+    "CrossBatchMemory": Call(
+        lambda **given: mx.memory.CrossBatchMemory(make_loss("MultiSimilarityLoss"), DIM, EXAMPLES + 3)(**given),
+        _batch_arguments,
+    ),
     "Metrix feature, avg": _metrix_through("avg"),
     "Metrix feature, max": _metrix_through("max"),
     "Metrix feature, avg+max": _metrix_through("avg+max"),

@@ -147,11 +147,16 @@ class Side(NamedTuple):
     anchor_labels: list[int]
     candidates: Tensor
     candidate_labels: list[int]
-    same: bool  # candidate i is anchor i
+    own: list[int]  # the candidate that each anchor is itself, -1 for none
 
 
 def sides(
-    loss: Loss, embeddings: Tensor, labels: Tensor, proxies: Tensor | None, ref: tuple[Tensor, Tensor] | None
+    loss: Loss,
+    embeddings: Tensor,
+    labels: Tensor,
+    proxies: Tensor | None,
+    ref: tuple[Tensor, Tensor] | None,
+    ref_self: Tensor | None = None,
 ) -> Side:
     def unit(x: Tensor) -> Tensor:
         return l2_normalize(x.to(loss.dtype)) if loss.normalize else x.to(loss.dtype)
@@ -160,10 +165,12 @@ def sides(
     if loss.name in ("pa", "proxynca", "proxynca++"):
         assert proxies is not None
         z, classes = unit(proxies), list(range(len(proxies)))
-        return Side(z, classes, x, y, False) if loss.name == "pa" else Side(x, y, z, classes, False)
+        nowhere = [-1] * max(len(z), len(x))
+        return Side(z, classes, x, y, nowhere) if loss.name == "pa" else Side(x, y, z, classes, nowhere)
     if ref is not None:
-        return Side(x, y, unit(ref[0]), ref[1].tolist(), False)
-    return Side(x, y, x, y, True)
+        own = [-1] * len(x) if ref_self is None else ref_self.tolist()
+        return Side(x, y, unit(ref[0]), ref[1].tolist(), own)
+    return Side(x, y, x, y, list(range(len(x))))
 
 
 def positives_negatives(side: Side, a: int) -> tuple[list[int], list[int]]:
@@ -171,7 +178,7 @@ def positives_negatives(side: Side, a: int) -> tuple[list[int], list[int]]:
     for j, label in enumerate(side.candidate_labels):
         if label != side.anchor_labels[a]:
             neg.append(j)
-        elif not (side.same and j == a):
+        elif j != side.own[a]:
             pos.append(j)
     return pos, neg
 
@@ -200,10 +207,11 @@ def clean_loss(
     indices_tuple: Sequence[Tensor] | None = None,
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
+    ref_self: Tensor | None = None,
 ) -> Tensor:
     """Eq. (7), averaged over the anchors."""
     ref = None if ref_emb is None or ref_labels is None else (ref_emb, ref_labels)
-    side = sides(loss, embeddings, labels, proxies, ref)
+    side = sides(loss, embeddings, labels, proxies, ref, ref_self)
     examples_of = []
     for a, anchor in enumerate(side.anchors):
         pos, neg = positives_negatives(side, a)
@@ -286,9 +294,13 @@ def mixed_loss(
     renormalize: bool = False,
     hard_negatives: int | None = None,
     indices_tuple: Sequence[Tensor] | None = None,
+    ref_emb: Tensor | None = None,
+    ref_labels: Tensor | None = None,
+    ref_self: Tensor | None = None,
 ) -> Tensor:
     """Eq. (9), averaged over the anchors."""
-    side = sides(loss, embeddings, labels, proxies, None)
+    ref = None if ref_emb is None or ref_labels is None else (ref_emb, ref_labels)
+    side = sides(loss, embeddings, labels, proxies, ref, ref_self)
     second = side.candidates if source is None else source
     first = second
     if pairs.startswith("anc-") and source is None:

@@ -70,7 +70,7 @@ def test_what_is_no_run(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda stored: [1], "it holds no model with its configuration"),
+        (lambda stored: [1], "it holds list, no dict"),
         (lambda stored: {"model": stored["model"]}, "it holds no model with its configuration"),
         (lambda stored: {**stored, "config": {}}, "'arch'"),
         (lambda stored: {**stored, "model": {}}, "Missing key"),

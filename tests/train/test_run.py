@@ -101,7 +101,7 @@ def test_help_needs_no_package(checkout, packages, how):
     (packages / "metrix_ext").unlink()
     status, out, err = finish(start_in(checkout, packages, ("-S", *how), "--help"))
     assert (status, err) == (0, "")
-    assert "--dataset {glyphs,npz,folder}" in out
+    assert "--dataset {glyphs,npz,folder,csv,cub200,cars196,sop,inshop}" in out
 
 
 @pytest.mark.parametrize("how", [FILE, MODULE], ids=["file", "module"])

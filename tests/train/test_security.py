@@ -18,10 +18,10 @@ from tests.train.runs import ROOT, check_refused, run_here
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
 
+from train import checkpoints
 from train.data.sources import arrays
 from train.errors import UserError, one_line
 from train.model import backbones
-from train.output import checkpoint
 
 SOURCES = sorted(path for room in ("metrix_ext", "train", "bench") for path in (ROOT / room).rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
@@ -94,7 +94,7 @@ def test_hostile_files_are_refused_and_do_nothing(tmp_path):
     touched = tmp_path / "touched"
     hostile_files(tmp_path, touched)
     for path in sorted(tmp_path.iterdir()):
-        readers = (arrays.read,) if path.suffix in (".npz", ".npy") else (checkpoint.load, load_weights)
+        readers = (arrays.read,) if path.suffix in (".npz", ".npy") else (checkpoints.load, load_weights)
         for read in readers:
             with pytest.raises(UserError, match=path.name) as raised:
                 read(path)
@@ -121,7 +121,7 @@ def check_damaged_checkpoints(tmp_path, seeds):
     path, whole = tmp_path / "c.pt", some_checkpoint()
     for seed in seeds:
         path.write_bytes(mutated(np.random.default_rng(seed), whole))
-        message = outcome(checkpoint.load, path)
+        message = outcome(checkpoints.load, path)
         assert message is None or (str(path) in message and "\n" not in message), f"seed {seed}: {message}"
 
 
@@ -136,7 +136,7 @@ def test_ten_thousand_damaged_checkpoints(tmp_path):
 
 def test_a_whole_checkpoint_is_read(tmp_path):
     (tmp_path / "c.pt").write_bytes(some_checkpoint())
-    assert checkpoint.load(tmp_path / "c.pt")["config"] == {"data": os.fsdecode(b"\xff")}
+    assert checkpoints.load(tmp_path / "c.pt")["config"] == {"data": os.fsdecode(b"\xff")}
 
 
 @pytest.mark.parametrize("stored", [[1, 2], {"a": 1}, torch.zeros(3), {"conv1.weight": torch.zeros(2)}, {1: 2}, None])

@@ -30,6 +30,7 @@ from tests.support.op_checks import (
     prepare,
 )
 from tests.support.ops import PAIR_SUMS
+from tests.support.ops.pair_sums import copies
 from tests.support.problems import GIVEN, Problem, check_diagonals, check_with_clean, make_problem
 from tests.triton_kernels.on_triton import DEVICE, poisoned_memory, triton_backend  # noqa: F401
 
@@ -74,6 +75,13 @@ def problem(
 def assert_right(made: Problem, dtype: torch.dtype = torch.float64) -> None:
     """float64: the reference. float32: no further from it than the reference in float32, beside a small floor."""
     list(checked(PAIR_SUMS, made.arguments(), [dtype], DEVICE, BUDGET))
+
+
+@every_rho
+@pytest.mark.parametrize("pairs", ["clean", *PAIR_SETS])
+def test_some_examples_as_anchors(rho: str, pairs: str) -> None:
+    for arguments in copies(pairs, rho, LAYOUTS["ragged"]):
+        list(checked(PAIR_SUMS, arguments, [torch.float64], DEVICE, BUDGET))
 
 
 @every_rho

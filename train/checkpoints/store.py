@@ -64,7 +64,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         if not os.path.lexists(path):
             continue
         try:
-            state = _load(path)
+            state = load(path)
         except UserError as error:
             errors.append(error)
             continue
@@ -114,7 +114,8 @@ def _verify(path: Path) -> None:
                 raise ValueError(f"{damaged} is damaged in it")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """One checkpoint. Raises UserError with one line if it is not there, not whole, or none."""
     _verify(path)
     state = load_tensors(path, WHAT)
     with reading(path, WHAT):

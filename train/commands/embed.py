@@ -95,7 +95,7 @@ def compute(
             for number, start in enumerate(tqdm(starts, unit="part", disable=None)):
                 if number not in parts:
                     some = Subset(images, range(start, min(start + args.part, len(files))))
-                    found = embed(restored.model, shared.loader(some, args), restored.device, False, interrupt)
+                    found = embed(restored.model, shared.loader(some, args), restored.device, "none", interrupt)
                     parts.add(number, *without_damaged(*found))
         except Interrupted as stopped:
             told = f"{stopped}; the same command goes on from where it was"

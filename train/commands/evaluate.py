@@ -53,7 +53,7 @@ def measure(restored: Restored, args: argparse.Namespace) -> dict[str, Any]:
         for searched in (images, gallery):
             if searched is not None:
                 searched.transform = restored.transform
-                found += embed(restored.model, shared.loader(searched, args), restored.device, False, interrupt)
+                found += embed(restored.model, shared.loader(searched, args), restored.device, "none", interrupt)
     embeddings, labels, *others = found
     recall = recall_at_k(embeddings, labels, args.k or tuple(restored.config["k"]), *others)
     return {

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ..randomness import Draw
 from .decoding import decode
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -55,7 +57,12 @@ class ImageSet(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, i: int) -> tuple[Any, int]:
+    def __getitem__(self, which: int | Draw) -> tuple[Any, int]:
+        """Of a Draw, the transform draws from its seed."""
+        i = which
+        if isinstance(which, Draw):
+            torch.manual_seed(which.seed)
+            i = which.index
         return self.transform(self.picture(i)), int(self.labels[i])
 
     def picture(self, i: int) -> Image.Image:

@@ -1,35 +1,83 @@
-"""Batches of the two halves."""
+"""Batches of the parts of a data set: images normalised for the network, and labels."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from ..interrupt import ignore_in_worker
-from . import transforms
+from ..randomness import generator, seeds
+from . import augment, transforms
 from .images import ImageSet
-from .sampler import BalancedBatches
+from .registry import DATA_SETS
+from .sampler import BalancedBatches, Batches, Choice, RandomBatches
+from .statistics import Statistics
 
 
-def training_loader(images: ImageSet, args: argparse.Namespace) -> DataLoader:
-    """Balanced batches, or, with 0 images per class, plain random ones."""
-    images.transform = transforms.training(args.dataset, args.image_size)
-    if args.images_per_class:
-        try:
-            batches = BalancedBatches(images.labels, args.batch_size, args.images_per_class, args.seed)
-        except ValueError as error:
-            raise UserError(f"{error}: change --batch-size or --images-per-class") from None
-        return DataLoader(images, batch_sampler=batches, **common(args))
-    if len(images) < args.batch_size:
-        raise UserError(f"--batch-size {args.batch_size} is more than the {len(images)} training images")
-    return DataLoader(images, batch_size=args.batch_size, shuffle=True, drop_last=True, **common(args))
+class ArrayBatches:
+    """Images that are in memory and of one size, a batch at a time: no worker and no work on single images.
+
+    batches: gives the places of each batch; None: all images in order, batch_size at a time, not augmented.
+    """
+
+    def __init__(
+        self, images: ImageSet, statistics: Statistics, batch_size: int, batches: Batches | None = None
+    ) -> None:
+        self.batch_size, self.batches = batch_size, batches
+        self.labels = torch.from_numpy(images.labels)
+        pixels = torch.from_numpy(np.stack([np.asarray(images.stored(i)) for i in range(len(images))]))
+        self.pixels = pixels[:, None] if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+        self.mean, self.std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size) if self.batches is None else len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.batches is None:
+            for part in torch.arange(len(self.labels)).split(self.batch_size):
+                yield self._normalised(self.pixels[part].float()), self.labels[part]
+            return
+        for batch in self.batches:
+            index = torch.tensor([draw.index for draw in batch])
+            images = augment.random_affine(self.pixels[index].float(), generator(*(draw.seed for draw in batch)))
+            yield self._normalised(images), self.labels[index]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
 
 
-def evaluation_loader(images: ImageSet, args: argparse.Namespace) -> DataLoader:
-    images.transform = transforms.evaluation(args.dataset, args.image_size)
+Loader = DataLoader[Any] | ArrayBatches
+
+
+def training_loader(images: ImageSet, args: argparse.Namespace, statistics: Statistics) -> tuple[Loader, Batches]:
+    """Balanced batches, or, with 0 images per class, plain random ones; and what says which come next."""
+    batches = Batches(choice(images, args), args.seed)
+    if not DATA_SETS[args.dataset].photographs:
+        return ArrayBatches(images, statistics, args.batch_size, batches), batches
+    images.transform = transforms.training(args.dataset, args.image_size, statistics)
+    return DataLoader(images, batch_sampler=batches, **common(args)), batches
+
+
+def choice(images: ImageSet, args: argparse.Namespace) -> Choice:
+    try:
+        if args.images_per_class:
+            return BalancedBatches(images.labels, args.batch_size, args.images_per_class, args.seed)
+        return RandomBatches(len(images), args.batch_size, args.seed)
+    except ValueError as error:
+        raise UserError(f"{error}: change --batch-size or --images-per-class") from None
+
+
+def evaluation_loader(images: ImageSet, args: argparse.Namespace, statistics: Statistics) -> Loader:
+    if not DATA_SETS[args.dataset].photographs:
+        return ArrayBatches(images, statistics, args.batch_size)
+    images.transform = transforms.evaluation(args.dataset, args.image_size, statistics)
     return DataLoader(images, batch_size=args.batch_size, **common(args))
 
 
@@ -38,10 +86,6 @@ def common(args: argparse.Namespace) -> dict[str, object]:
         "num_workers": args.workers,
         "worker_init_fn": ignore_in_worker,
         "pin_memory": args.device.startswith("cuda"),
-        "generator": torch.Generator().manual_seed(args.seed),  # orders the images, seeds the workers
+        # Of the workers' own seeds, which no image depends on: the state of the run stays as it is.
+        "generator": torch.Generator().manual_seed(seeds(1, args.seed)[0]),
     }
-
-
-def set_epoch(loader: DataLoader, epoch: int) -> None:
-    if isinstance(loader.batch_sampler, BalancedBatches):
-        loader.batch_sampler.set_epoch(epoch)

@@ -1,4 +1,7 @@
-"""From a picture to the network's input, in training and in evaluation."""
+"""From a picture to the network's input, in training and in evaluation.
+
+Characters are augmented a batch at a time (augment.py), not here.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,7 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 def training(dataset: str, image_size: int, statistics: Statistics = IMAGENET) -> Transform:
-    if DATA_SETS[dataset].photographs:
-        place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]
-    else:  # no flip and no crop: a mirrored or cut character is another one
-        place = [v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=10, fill=255)]
+    place = [v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()] if DATA_SETS[dataset].photographs else []
     return v2.Compose([*place, *to_input(statistics)])
 
 

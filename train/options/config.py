@@ -45,9 +45,30 @@ def of_run(out: str | None, parser: argparse.ArgumentParser) -> list[str]:
 
 def write(path: Path, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> None:
     known = _known(parser)
-    lines = [f"{name} = {_toml(value)}" for name, value in options.items() if name in known and value is not None]
+    # Options that may be given several times were not given at all where their list is empty.
+    given = {name: value for name, value in options.items() if name in known and value not in (None, [])}
+    lines = [f"{name} = {_toml(value)}" for name, value in given.items()]
     with replacing(path) as file:
         file.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def plain(args: argparse.Namespace) -> dict[str, Any]:
+    """The options as JSON and a checkpoint give them back: lists, no tuples."""
+    return json.loads(json.dumps(vars(args)))
+
+
+# Where a run goes on, and on what, is not what it computes; more epochs are those that were there and others.
+MAY_DIFFER = (*LEFT_OUT, "data", "device", "threads", "workers", "log", "measures")
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
+    """Raises UserError if a run would go on as another one."""
+    differ = [name for name in now if name not in MAY_DIFFER and before.get(name) != now[name]]
+    if "epochs" in differ and now["schedule"] != "cosine" and now["epochs"] >= before["epochs"]:
+        differ.remove("epochs")
+    if differ:
+        flags = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}" for name in differ)
+        raise UserError(f"--resume {out}: the run has other options ({flags}): leave them out, or begin another run")
 
 
 def _known(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

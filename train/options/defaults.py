@@ -9,6 +9,7 @@ from typing import Any
 from ..data.registry import DATA_SETS, DataSet
 from ..errors import UserError
 from .recipes import recipe
+from .values import WITH_PROXIES
 
 
 def resolve(args: argparse.Namespace, device_type: str) -> None:
@@ -18,6 +19,7 @@ def resolve(args: argparse.Namespace, device_type: str) -> None:
     choose_network(args, data_set, device_type)
     for name, value in recipe(args.dataset, args.loss, args.weights != "none").items():
         if_open(args, name, value)
+    check_loss(args)
     light = device_type == "cpu" and not data_set.from_files
     if_open(args, "workers", 0 if light else min(8, os.cpu_count() or 1))
     check_batch(args)
@@ -33,7 +35,7 @@ def choose_network(args: argparse.Namespace, data_set: DataSet, device_type: str
     small = args.arch == "small"
     if_open(args, "weights", "imagenet" if data_set.photographs and not small else "none")
     if small and args.weights != "none":
-        raise UserError("--weights goes with one of the ResNets: --arch small has no pretrained weights")
+        raise UserError("--weights goes with the other networks: --arch small has no pretrained weights")
     if_open(args, "image_size", 32 if small else 224 if data_set.photographs else 64)
     if args.image_size > data_set.largest_image:
         most = f"{args.dataset} have up to {data_set.largest_image} pixels"
@@ -45,6 +47,27 @@ def check_path(args: argparse.Namespace, data_set: DataSet) -> None:
     if args.data is not None and not data_set.needs_path:
         others = " or ".join(f"--dataset {name}" for name, other in DATA_SETS.items() if other.needs_path)
         raise UserError(f"--data goes with {others}; {args.dataset} needs none")
+
+
+def check_loss(args: argparse.Namespace) -> None:
+    if args.miner != "none" and args.loss in WITH_PROXIES:
+        raise UserError(f"--miner {args.miner} picks pairs of examples: --loss {args.loss} compares them with proxies")
+    if args.memory_size:
+        check_memory(args)
+    if args.miner_epsilon is not None and args.miner != "ms":
+        raise UserError(f"--miner-epsilon goes with --miner ms, not {args.miner}")
+
+
+def check_memory(args: argparse.Namespace) -> None:
+    what = f"--memory-size {args.memory_size}"
+    if args.memory_size < args.batch_size:
+        raise UserError(f"{what} is less than a batch of {args.batch_size}")
+    if set(args.mix) - {"embed"}:
+        raise UserError(f"{what} remembers embeddings, which only --mix embed or none can use")
+    if args.loss in ("proxynca", "proxynca++"):
+        raise UserError(f"{what} has nothing to remember: --loss {args.loss} compares examples with proxies only")
+    if args.miner != "none" or args.mix_warmup_epochs:
+        raise UserError(f"{what} goes with neither --miner nor --mix-warmup-epochs")
 
 
 def check_batch(args: argparse.Namespace) -> None:

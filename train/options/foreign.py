@@ -1,10 +1,9 @@
-"""Options of the released Metrix and proxy-anchor codes, by their own names: understood, and said what they are here."""
+"""Options of the released Metrix and proxy-anchor codes by their own names, with what they are called here."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-
 
 LOSSES = {  # in lower case
     "contrastive": "contrastive",

@@ -7,11 +7,12 @@ import math
 from typing import Any
 
 LOSSES = ("contrastive", "lifted", "binomial", "ms", "pa", "nca", "proxynca", "proxynca++")
+MEASURES = ("map_at_r", "r_precision", "nmi")
+LOGGERS = ("tensorboard", "wandb")
+WITH_PROXIES = ("pa", "proxynca", "proxynca++")
 MIXES = ("input", "feature", "embed")
 PAIRS = ("pos-neg", "anc-neg", "pos-pos", "neg-neg", "anc-pos")
 MINERS = ("ms", "triplet-margin", "pair-margin", "batch-hard", "batch-easy-hard", "distance-weighted", "angular")
-MEASURES = ("map@r", "r-precision", "nmi")
-LOGGERS = ("tensorboard", "wandb")
 
 
 def mixes(text: str) -> tuple[str, ...]:

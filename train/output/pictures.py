@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from torch import Tensor
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from ..data.images import ImageSet
 from ..errors import printable
 from ..files import replacing
 from .curves import plot_losses, plot_recall
-from .grid import retrieval_grid
+from .grid import Query
 
 # Names of files, classes and options are text, whatever stands in them: "$" begins no formula.
 plt.rcParams.update({"text.parse_math": False, "text.usetex": False})
@@ -25,17 +24,8 @@ plt.rcParams.update({"text.parse_math": False, "text.usetex": False})
 RIGHT, WRONG = ("#0072B2", "✓"), ("#D55E00", "✗")
 
 
-def draw_retrieval(
-    path: Path,
-    images: ImageSet,
-    embeddings: Tensor,
-    title: str,
-    seed: int,
-    queries: int = 10,
-    neighbours: int = 8,
-) -> None:
-    """A row per query, drawn at random: the query, then its nearest neighbours, marked right or wrong."""
-    rows = retrieval_grid(images, embeddings, seed, queries, neighbours)
+def draw_retrieval(path: Path, rows: Sequence[Query], title: str) -> None:
+    """A row per query: the query, then its nearest neighbours, marked right or wrong."""
     columns = max(len(row.neighbours) for row in rows)
     figure, axes = plt.subplots(len(rows), 1 + columns, figsize=(1.0 + columns, len(rows) + 0.7), squeeze=False)
     for axis in axes.flat:

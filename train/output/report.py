@@ -13,44 +13,54 @@ from typing import Any
 
 import torch
 
+from .. import checkpoints
+from ..checkpoints.store import UNFINISHED
 from ..errors import UserError
 from ..files import replacing
+from ..options.config import CONFIG
 from . import html, sections
 from .grid import Query
 from .similarities import Similarities
 
-METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", "checkpoint.pt"
+METRICS, SUMMARY, CHECKPOINT = "metrics.jsonl", "summary.json", checkpoints.NEWEST
 RETRIEVAL, CURVES, REPORT = "retrieval.png", "curves.png", "report.html"
+WRITTEN = (SUMMARY, CHECKPOINT, checkpoints.PREVIOUS, UNFINISHED, CONFIG, RETRIEVAL, CURVES, REPORT)
 LATEST = Path("runs/latest")
 
 
 class RunFolder:
     """The folder of --out, or runs/latest. A run that it holds is left alone until `start`.
 
-    overwrite: replace that run. Otherwise one in --out is a UserError, and one in runs/latest moves to runs/latest-1.
+    overwrite: replace that run. resume: go on with it. Otherwise one in --out is a UserError, and one in runs/latest
+    moves to runs/latest-1.
     """
 
-    def __init__(self, path: str | None, overwrite: bool = False) -> None:
+    def __init__(self, path: str | None, overwrite: bool = False, resume: bool = False) -> None:
         self.path = Path(path or LATEST)
         self.aside = path is None and not overwrite
+        self.resume = resume
         self.epochs: list[dict[str, Any]] = []
-        if path and not overwrite and self.holds_run():
-            raise UserError(f"--out {path} holds another run: give another folder, or --overwrite to replace that run")
+        if path and not overwrite and not resume and self.holds_run():
+            raise UserError(
+                f"--out {path} holds another run: give another folder, --resume to go on with that run, or --overwrite "
+                "to replace it"
+            )
 
     def holds_run(self) -> bool:
-        """Whether there is more than what a run leaves that was refused, an empty list of epochs."""
-        names = (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES, REPORT)
-        return any(os.path.exists(self / name) for name in names) or has_content(self / METRICS)
+        """Whether there is more than what a run leaves that was refused: its options and an empty list of epochs."""
+        return any(os.path.exists(self / name) for name in WRITTEN if name != CONFIG) or has_content(self / METRICS)
 
     def start(self) -> None:
-        """Makes the folder; the files of an earlier run are moved or removed: none may be taken for this run's."""
+        """Makes the folder; the files of an earlier run are moved or removed, unless this run is that one: none may be
+        taken for this run's."""
         try:
             if self.aside and self.holds_run():
                 print(f"the run before is now in {move_aside(self.path)}")
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (SUMMARY, CHECKPOINT, RETRIEVAL, CURVES, REPORT):
-                (self.path / name).unlink(missing_ok=True)
-            (self.path / METRICS).write_text("")
+            if not self.resume:
+                for name in WRITTEN:
+                    (self.path / name).unlink(missing_ok=True)
+                (self.path / METRICS).write_text("")
         except OSError as error:
             raise UserError(f"--out {self.path} cannot be written ({error.strerror}): give another folder") from None
 
@@ -62,9 +72,39 @@ class RunFolder:
         with open(self / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def rewrite_epochs(self, lines: list[dict[str, Any]]) -> None:
+        """As they were when the checkpoint was written: a line may have come after it, or have been cut off."""
+        self.epochs = list(lines)
+        with replacing(self / METRICS) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+
     def finish(self, summary: dict[str, Any]) -> None:
         with replacing(self / SUMMARY) as file:
-            file.write((json.dumps(summary, indent=2) + "\n").encode())
+            file.write((json.dumps({**summary, **machine()}, indent=2) + "\n").encode())
+
+
+def machine() -> dict[str, Any]:
+    return {"versions": versions(), "threads": torch.get_num_threads()}
+
+
+def summary_of(last: dict[str, float], first: dict[str, float], lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Recall@K of the final model, of the untrained one, and of the epochs that are best by other classes.
+
+    Validation classes, where there are any, choose an epoch as a user can. The best epoch on the test classes is no
+    result: nobody could have known it.
+    """
+    found: dict[str, Any] = {"recall_at": last, "recall_at_start": first}
+    measured = [line for line in lines if "recall_at" in line]
+
+    def of_best(by: str) -> dict[str, Any]:
+        best = max(measured, key=lambda line: next(iter(line[by].values())))
+        return {name: best[name] for name in ("epoch", "validation_recall_at", "recall_at") if name in best}
+
+    if measured:
+        if "validation_recall_at" in measured[0]:
+            found["best_on_validation"] = of_best("validation_recall_at")
+        found["best_on_test"] = of_best("recall_at")
+    return found
 
 
 def write_report(

@@ -1,70 +1,89 @@
-"""One epoch of training."""
+"""One epoch of training, or what is left of it."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch import Tensor
 from tqdm import tqdm
 
+from metrix_ext.losses import LossParts
+
+from ..data.loaders import Loader
 from ..errors import Diverged
 from ..interrupt import Interrupt
-from .criterion import mixing_arguments
+from ..randomness import seed_step
 from .learner import Learner
+from .step import Step
+
+LOOKED_AT_EVERY = 20  # batches: reading a value waits for the device
+
+
+class Meter:
+    """Sums of the parts of the loss over the batches of an epoch, on the device between two looks."""
+
+    def __init__(self, sums: Mapping[str, float]) -> None:
+        self.sums = dict(sums)
+        self._since: list[LossParts] = []
+
+    def add(self, parts: LossParts) -> None:
+        self._since.append(parts)
+
+    @property
+    def is_due(self) -> bool:
+        return len(self._since) >= LOOKED_AT_EVERY
+
+    def look(self, title: str) -> float | None:
+        """Adds what has come since; the last value of the whole loss. Raises Diverged if one is not a number."""
+        if not self._since:
+            return None
+        value = math.nan
+        for parts in self._since:
+            values = {name: part.item() for name, part in parts._asdict().items() if isinstance(part, Tensor)}
+            value = values["loss"]
+            if not math.isfinite(value):
+                raise Diverged(f"the loss became {value} in {title}: try a lower --lr or more --warmup-epochs")
+            for name, part in values.items():
+                self.sums[name] = self.sums.get(name, 0.0) + part
+        self._since.clear()
+        return value
 
 
 def train_epoch(
-    learner: Learner,
-    loader: DataLoader,
-    mix: Sequence[str],
-    *,
-    device: torch.device,
-    amp: bool,
-    clip_grad_value: float,
-    interrupt: Interrupt,
-    title: str,
+    learner: Learner, step: Step, loader: Loader, *, seed: int, device: torch.device, interrupt: Interrupt, title: str
 ) -> dict[str, float]:
-    """Mean over the batches of the whole loss and, with mixup, of its clean and its mixed part."""
-    sums = {"loss": 0.0, "clean": 0.0}
-    batches = interrupt.batches(loader)
-    bar = tqdm(batches, total=len(loader), desc=title, leave=False, disable=not sys.stderr.isatty())
-    for images, labels in bar:
+    """Mean over the batches of the whole loss and, with mixup, of its clean and its mixed part as it is added.
+
+    The loader gives the batches from `learner.batch` on. What is interrupted leaves learner.batch and learner.sums as
+    they are then.
+    """
+    meter = Meter(learner.sums)
+    count = learner.batch + len(loader)
+    bar = tqdm(
+        interrupt.batches(loader), initial=learner.batch, total=count, desc=title, leave=False,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    try:
+        for images, labels in on_device(bar, device):
+            seed_step(seed, learner.epoch, learner.batch, 1)
+            meter.add(step(images, labels))
+            learner.batch += 1
+            if meter.is_due and (value := meter.look(title)) is not None:
+                bar.set_postfix(loss=f"{value:.4f}")
+    finally:
+        meter.look(title)
+        learner.sums = meter.sums
+    means = {name: total / count for name, total in meter.sums.items()}
+    learner.epoch, learner.batch, learner.sums = learner.epoch + 1, 0, {}
+    if "mixed" not in means:
+        return {"loss": means["loss"]}
+    return {"loss": means["loss"], "clean": means["clean"], "mixed": means["loss"] - means["clean"]}
+
+
+def on_device(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, labels in batches:
         images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
-        total, clean = losses(learner, mix, images, labels, amp)
-        value = total.item()
-        if not math.isfinite(value):
-            raise Diverged(f"the loss became {value} in {title}: try a lower --lr or more --warmup-epochs")
-        step(learner.optimizer, total, clip_grad_value)
-        sums["loss"] += value
-        sums["clean"] += clean
-        bar.set_postfix(loss=f"{value:.4f}")
-    means = {name: total / len(loader) for name, total in sums.items()}
-    return {**means, "mixed": means["loss"] - means["clean"]} if mix else {"loss": means["loss"]}
-
-
-def losses(learner: Learner, mix: Sequence[str], images: Tensor, labels: Tensor, amp: bool) -> tuple[Tensor, float]:
-    """The loss that is minimised, and the value of its clean part."""
-    model = learner.model
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
-        features = model.backbone(images)
-        embeddings = model.head(features)
-        total = learner.criterion(embeddings, labels, **mixing_arguments(mix, model, images, features))
-    with torch.no_grad():
-        clean = learner.loss(embeddings, labels).item() if mix else total.item()
-    return total, clean
-
-
-def step(optimizer: Optimizer, total: Tensor, clip_grad_value: float) -> None:
-    optimizer.zero_grad()
-    total.backward()
-    if clip_grad_value:
-        # All groups at once: torch refuses to clip where there is no gradient, as in the backbone's while it warms up.
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_value_(parameters, clip_grad_value)
-    optimizer.step()
+        yield images, labels.to(device, non_blocking=True)

@@ -1,43 +1,24 @@
-"""How the parameters move: AdamW, its parameter groups, the learning rate over the epochs, what is frozen."""
+"""What an epoch trains with: its learning rate, and what of the network is frozen."""
 
 from __future__ import annotations
 
-import math
+import argparse
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from ..errors import Diverged
+from ..model import batch_norm
+from . import schedules
 
 if TYPE_CHECKING:  # the recipe itself needs no torchvision
     from ..model.network import EmbeddingModel
 
 
-def make_optimizer(
-    model: EmbeddingModel, criterion: nn.Module, lr: float, weight_decay: float, proxy_lr_factor: float
-) -> torch.optim.AdamW:
-    groups = [
-        {"name": "backbone", "params": list(model.backbone.parameters()), "factor": 1.0},
-        {"name": "head", "params": list(model.head.parameters()), "factor": 1.0},
-        {"name": "proxies", "params": list(criterion.parameters()), "factor": proxy_lr_factor},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, weight_decay=weight_decay)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["factor"]
-        if group["lr"] > torch.finfo(torch.float32).max:
-            raise Diverged(f"the learning rate of the {group['name']} became {group['lr']:.3g}: lower it")
-
-
-def learning_rate(epoch: int, lr: float, step: int, gamma: float) -> float:
-    """`lr`, times `gamma` after every `step` epochs; a step of 0 keeps it."""
-    try:
-        return lr * gamma ** (epoch // step) if step else lr
-    except OverflowError:
-        return math.inf
+def learning_rate(args: argparse.Namespace, epoch: int) -> float:
+    """Of the backbone in an epoch, which is counted from 0."""
+    if args.schedule == "cosine":
+        return args.lr * schedules.cosine(epoch, args.epochs)
+    if isinstance(args.lr_step, int):
+        return args.lr * schedules.step(epoch, args.lr_step, args.lr_gamma)
+    return args.lr * schedules.multi_step(epoch, args.lr_step, args.lr_gamma)
 
 
 def prepare_epoch(model: EmbeddingModel, epoch: int, warmup_epochs: int, freeze_bn: bool) -> None:
@@ -45,6 +26,4 @@ def prepare_epoch(model: EmbeddingModel, epoch: int, warmup_epochs: int, freeze_
     model.train()
     model.backbone.requires_grad_(epoch >= warmup_epochs)
     if freeze_bn:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        batch_norm.freeze(model)

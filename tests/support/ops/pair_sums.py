@@ -31,6 +31,20 @@ def pair_variants(pairs: str, rho: str, layout: str, masked: bool) -> Iterator[A
             yield pair_arguments(pairs, rho, layout, masked, renormalize, scalar_lambda, proxies, seed=3)
 
 
+def copies(pairs: str, rho: str, layout: str | tuple[int, ...]) -> Iterator[Arguments]:
+    """Most of the examples as anchors, in any order; of every third it is not known which example it is."""
+    for renormalize in either if pairs != "clean" else (False,):
+        arguments = pair_arguments(pairs, rho, layout, renormalize=renormalize, seed=3)
+        n = arguments["similarity"].shape[1]
+        rows = torch.randperm(n, generator=torch.Generator().manual_seed(4))[: n - n // 4]
+        of_anchors = {"similarity", "self_similarity", "self_sqnorm", *(("lam", "gram") if "anc-" in pairs else ())}
+        relations = arguments["relations"].of_rows(rows)
+        known = torch.arange(len(rows)) % 3 != 0
+        relations = replace(relations, self_index=torch.where(known, relations.self_index, -1))
+        chosen = {name: arguments[name][rows] for name in of_anchors & arguments.keys()}
+        yield {**arguments, **chosen, "relations": relations}
+
+
 def pair_groups() -> dict[str, Callable[[], Iterator[Arguments]]]:
     groups = {
         f"{pairs}-{rho}-{layout}{'-masked' * masked}": partial(pair_variants, pairs, rho, layout, masked)
@@ -39,6 +53,7 @@ def pair_groups() -> dict[str, Callable[[], Iterator[Arguments]]]:
     for pairs, rho, layout in itertools.product(ALL_SETS, RHO, ("ragged", "wide")):
         longer = partial(pair_arguments, pairs, rho, layout, seed=5, dim=32)
         groups[f"{pairs}-{rho}-{layout}-of 32"] = lambda longer=longer: iter((longer(),))
+        groups[f"{pairs}-{rho}-{layout}-copies"] = partial(copies, pairs, rho, layout)
     return groups
 
 

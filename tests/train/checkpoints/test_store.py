@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import multiprocessing
 import os
 import random
 import resource
-import signal
 import struct
 import time
 from collections import OrderedDict
@@ -283,30 +283,38 @@ def recording(name: str, real: Callable[..., object], calls: list[str]) -> Calla
     return call
 
 
+def write_for_ever(folder, number, finished):
+    for following in itertools.count(number + 1):
+        write(folder, state(following) | {"more": torch.zeros(200_000)})
+        with open(finished, "ab") as file:
+            file.write(struct.pack("q", following))
+
+
 def test_killed_at_random_moments(tmp_path, capsys):
-    """What `write` has returned from is there, or what came after it."""
-    wait = random.Random(0)
+    """What `write` has returned from is there, or what came after it. The writer is no fork of this process, whose
+    threads a fork would not have."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.train.checkpoints.test_store"])
+    wait, finished, folder = random.Random(0), tmp_path / "finished", tmp_path / "run"
+    folder.mkdir()
+    finished.touch()
     number = 0
     for _ in range(15):
-        reader, writer = os.pipe()
-        if (child := os.fork()) == 0:
-            for following in itertools.count(number + 1):
-                write(tmp_path, state(following) | {"more": torch.zeros(200_000)})
-                os.write(writer, struct.pack("q", following))
-        os.close(writer)
-        time.sleep(wait.uniform(0.01, 0.1))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        with open(reader, "rb") as pipe:
-            finished = [number, *(value for (value,) in struct.iter_unpack("q", pipe.read()))][-1]
-        if (got := read(tmp_path)) is None:
-            assert finished == 0
-            continue
-        number = got["epoch"]
-        assert number in (finished, finished + 1)
-        assert_state(got, number)
-    assert number > 0
-    assert set(names(tmp_path)) <= {PREVIOUS, NEWEST, store.UNFINISHED}
+        before = finished.stat().st_size
+        writer = context.Process(target=write_for_ever, args=(folder, number, finished))
+        writer.start()
+        while finished.stat().st_size == before:
+            time.sleep(0.001)
+        time.sleep(wait.uniform(0.0, 0.05))
+        writer.kill()
+        writer.join()
+        numbers = finished.read_bytes()
+        (last,) = struct.unpack("q", numbers[: len(numbers) // 8 * 8][-8:])
+        number = read(folder)["epoch"]
+        assert number in (last, last + 1)
+        assert_state(read(folder), number)
+    assert number > 15
+    assert set(names(folder)) <= {PREVIOUS, NEWEST, store.UNFINISHED}
     assert capsys.readouterr().err == ""
-    write(tmp_path, state(number + 1))
-    assert names(tmp_path) == [PREVIOUS, NEWEST]
+    write(folder, state(number + 1))
+    assert names(folder) == [PREVIOUS, NEWEST]

@@ -13,6 +13,7 @@ pytest.importorskip("matplotlib")
 
 from train.data.images import Collection, ImageSet
 from train.output import pictures
+from train.output.grid import retrieval_grid
 
 
 @pytest.mark.parametrize("title", [r"$x$ $\frac{", "<script>alert(1)</script> %s {0} \\", "a\x1b[31m\nb \udcff"])
@@ -20,7 +21,7 @@ def test_a_title_is_text_whatever_stands_in_it(tmp_path, title):
     images = ImageSet(Collection(np.zeros((4, 8, 8), np.uint8), np.array([0, 0, 1, 1]), ["a", "b"]), np.arange(2))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pictures.draw_retrieval(tmp_path / "p.png", images, torch.eye(4), title, seed=0)
+        pictures.draw_retrieval(tmp_path / "p.png", retrieval_grid(images, torch.eye(4), seed=0), title)
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.width > 100
 

@@ -30,7 +30,7 @@ def test_a_new_run_leaves_no_summary_of_the_one_before(tmp_path):
 @pytest.mark.parametrize("left", ["summary.json", "checkpoint.pt", "metrics.jsonl", "curves.png", "report.html"])
 def test_a_folder_that_holds_a_run_is_refused_and_kept(tmp_path, left):
     (tmp_path / left).write_text("of hours")
-    with pytest.raises(UserError, match="holds another run: give another folder, or --overwrite"):
+    with pytest.raises(UserError, match="holds another run: give another folder, --resume"):
         RunFolder(str(tmp_path))
     RunFolder(str(tmp_path), overwrite=True)  # replaces it when the run starts, not before
     assert (tmp_path / left).read_text() == "of hours"

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+
 import pytest
 import torch
 
 pytest.importorskip("matplotlib")
 
 from train.errors import Diverged
-from train.training import recipe
+from train.training import optimizers, recipe
+
+
+def rates(epochs, **options):
+    args = Namespace(**{"lr": 1.0, "lr_step": 2, "lr_gamma": 0.5, "schedule": "step", "epochs": 4, **options})
+    return [recipe.learning_rate(args, epoch) for epoch in epochs]
 
 
 def test_learning_rate_steps():
-    rates = [recipe.learning_rate(epoch, 1.0, 2, 0.5) for epoch in range(5)]
-    assert rates == [1, 1, 0.5, 0.5, 0.25]
-    assert recipe.learning_rate(50, 1.0, 0, 0.5) == 1
-    assert recipe.learning_rate(2, 1.0, 1, 1e300) == float("inf")
+    assert rates(range(5)) == [1, 1, 0.5, 0.5, 0.25]
+    assert rates([50], lr_step=0) == [1]
+    assert rates(range(5), lr_step=(1, 3)) == [1, 0.5, 0.5, 0.25, 0.25]
+    assert rates(range(4), schedule="cosine") == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
+    assert rates([2], lr_step=1, lr_gamma=1e300) == [float("inf")]
 
 
 def test_a_learning_rate_beyond_float32_ends_the_run():
-    optimizer = recipe.make_optimizer(tiny_model(), torch.nn.Linear(2, 2), 0.1, 0.0, proxy_lr_factor=1e300)
+    groups = optimizers.parameter_groups(tiny_model(), torch.nn.Linear(2, 2), learning_rate=0.1, proxy_factor=1e300)
+    optimizer = optimizers.make_optimizer("adamw", groups)
     with pytest.raises(Diverged, match=r"the learning rate of the proxies became 1e\+299"):
-        recipe.set_learning_rate(optimizer, 0.1)
+        optimizers.set_learning_rate(optimizer, 0.1)
 
 
 def tiny_model():
@@ -33,8 +42,9 @@ def tiny_model():
 
 def test_warmup_trains_the_head_and_the_proxies_only():
     model, criterion = tiny_model(), torch.nn.Linear(2, 2)
-    optimizer = recipe.make_optimizer(model, criterion, lr=0.1, weight_decay=0.0, proxy_lr_factor=50)
-    recipe.set_learning_rate(optimizer, 0.01)
+    groups = optimizers.parameter_groups(model, criterion, learning_rate=0.1, proxy_factor=50)
+    optimizer = optimizers.make_optimizer("adamw", groups)
+    optimizers.set_learning_rate(optimizer, 0.01)
     assert {g["name"]: g["lr"] for g in optimizer.param_groups} == {
         "backbone": 0.01,
         "head": 0.01,

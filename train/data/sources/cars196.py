@@ -31,7 +31,7 @@ PUBLISHED = Published(
                 "test": in_devkit("cars_test_annos_withlabels.mat"),
                 "images of train": ("cars_train",),
                 "images of test": ("cars_test",),
-            }
+            },
         ),
     ),
 )

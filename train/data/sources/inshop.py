@@ -21,7 +21,7 @@ PUBLISHED = Published(
             {
                 "list": (f"Eval/{LIST}", f"Anno/{LIST}", LIST),
                 "images": ("Img/img", "img", "Img/img_highres", "img_highres"),
-            }
+            },
         ),
     ),
 )

@@ -26,7 +26,7 @@ def add(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--split-seed", type=SEED, default=0, metavar="S", help="of --split random (default: 0)")
     g.add_argument(
         "--val-fraction", type=fraction, default=0.0, metavar="F",
-        help="share of the training classes to validate on instead; the best epoch is chosen by them (default: 0)",
+        help="share of the training classes to validate on instead; the summary has the epoch they choose (default: 0)",
     )  # fmt: skip
     g.add_argument(
         "--any-count", action="store_true", help="go on with another number of images or classes than was published"
@@ -40,7 +40,7 @@ def add(g: argparse._ArgumentGroup) -> None:
         help="default: 32 for --arch small; else 64 for glyphs, and what the network was trained with, mostly 224, "
         "for photographs",
     )  # fmt: skip
-    g.add_argument("--batch-size", type=batch_size, default=100, metavar="N", help="of all processes (default: 100)")
+    g.add_argument("--batch-size", type=batch_size, default=100, metavar="N", help="default: 100")
     g.add_argument(
         "--micro-batch", type=at_least(1), metavar="N",
         help="run the network on N images at a time; the loss is that of the whole batch (default: all)",

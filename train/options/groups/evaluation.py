@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..values import at_least, ks, measures
+from ..values import MEASURES, at_least, ks, measures
 
 
 def add(g: argparse._ArgumentGroup) -> None:
@@ -14,7 +14,7 @@ def add(g: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     g.add_argument(
         "--measures", type=measures, default=(), metavar="NAME[,NAME]",
-        help="others of the final model: map@r, r-precision, nmi (default: none)",
+        help=f"others of the final model, of {', '.join(MEASURES)} (default: none)",
     )  # fmt: skip
     g.add_argument(
         "--eval-every", type=at_least(1), default=1, metavar="N",

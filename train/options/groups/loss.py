@@ -44,7 +44,7 @@ def add(g: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     g.add_argument(
         "--memory-start", type=at_least(0), default=1000, metavar="STEPS",
-        help="steps before the memory is used: embeddings change fast at first (default: 1000)",
+        help="batches before the memory is used: embeddings change fast at first (default: 1000)",
     )  # fmt: skip
     g.add_argument(
         "--mix", type=mixes, default=(), metavar="NAME[,NAME]",

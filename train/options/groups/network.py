@@ -23,14 +23,13 @@ def add(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--embedding-size", type=embedding_size, metavar="D", help="default: 128 for small, else 512")
     g.add_argument("--pool", choices=("avg", "max", "avg+max"), default="avg+max", help="default: avg+max")
     g.add_argument(
-        "--no-normalize", dest="normalize", action="store_false",
-        help="embeddings keep their norm, in training and in evaluation",
+        "--tokens", choices=("map", "class"), default="map",
+        help="of a transformer: its patches as a feature map, or its class token alone (default: map)",
     )  # fmt: skip
     g.add_argument(
         "--freeze-bn", action=argparse.BooleanOptionalAction,
         help="keep the batch-norm statistics of the first weights (default: with pretrained weights)",
     )  # fmt: skip
-    g.add_argument("--sync-bn", action="store_true", help="batch-norm statistics are those of all processes")
     g.add_argument(
         "--amp", nargs="?", const="bf16", default="none", choices=("none", "bf16", "fp16"),
         help="run the network in bfloat16 or float16, the loss in float32 (default: none)",
