@@ -104,6 +104,20 @@ def test_not_finite_in_not_finite_out(device: emulated.Device, pairs: str, rho: 
         assert not sums[1:].isnan().any(), "an anchor that the value does not touch became NaN"
 
 
+@pytest.mark.parametrize("pairs", PAIR_SETS)
+@pytest.mark.parametrize("rho", ["exp", "linear"])
+def test_a_lambda_that_is_nan_comes_out(device: emulated.Device, pairs: str, rho: str) -> None:
+    """Also where a warp has no other term: the sum of NaN alone is no empty set."""
+    problem = make_problem(pairs, rho, "ragged")
+    right = evaluate_reference(PAIR_SUMS, problem.arguments())["sums"]
+    problem.floats["lam"].fill_(math.nan)
+    for dtype in (torch.float32, torch.float64):
+        sums = pair_sums(**problem.arguments(dtype))[0]
+        used = (right.isfinite() & (right != 0)).any(1)
+        assert used.any()
+        assert sums[used].isnan().any(1).all()
+
+
 @pytest.mark.parametrize("pairs", ["clean", "pos-neg", "pos-pos", "neg-neg"])
 def test_an_anchor_is_not_compared_with_itself(device: emulated.Device, pairs: str) -> None:
     problem = make_problem(pairs)
