@@ -13,7 +13,9 @@ from metrix_ext.retrieval import measures, recall_at_k
 
 from .data.images import ImageSet
 from .data.loaders import Loader
+from .data.sampler import ALONE
 from .interrupt import Interrupt
+from .processes import Processes
 from .training.step import AMP
 
 
@@ -41,26 +43,44 @@ class Found:
 
 @torch.inference_mode()
 def embed(
-    model: nn.Module, loader: Loader, device: torch.device, amp: str, interrupt: Interrupt
+    model: nn.Module,
+    loader: Loader,
+    device: torch.device,
+    amp: str,
+    interrupt: Interrupt,
+    processes: Processes = ALONE,
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings [n, d] and labels [n] of all images, on the device. amp: "none", "bf16" or "fp16"."""
+    """Embeddings [n, d] and labels [n] of all images, on the device; each process embeds its share.
+
+    amp: "none", "bf16" or "fp16".
+    """
     model.eval()
     embeddings, labels = [], []
     for images, targets in interrupt.batches(loader):
         with torch.autocast(device.type, AMP.get(amp), enabled=amp in AMP):
             embeddings.append(model(images.to(device, memory_format=torch.channels_last)).float())
         labels.append(targets.to(device))
-    return torch.cat(embeddings), torch.cat(labels)
+    found = torch.cat(embeddings), torch.cat(labels)
+    if not processes.are_several:
+        return found
+    total = int(sum(processes.counts(len(found[1]))))
+    return processes.rows_of_all(found[0], total), processes.rows_of_all(found[1], total)
 
 
 def search(
-    model: nn.Module, searched: Searched, k: tuple[int, ...], device: torch.device, amp: str, interrupt: Interrupt
+    model: nn.Module,
+    searched: Searched,
+    k: tuple[int, ...],
+    device: torch.device,
+    amp: str,
+    interrupt: Interrupt,
+    processes: Processes = ALONE,
 ) -> Found:
     """Recall@K of the queries. Embeddings that are not finite find nothing, and are the caller's to refuse."""
-    embeddings, labels = embed(model, searched.queries, device, amp, interrupt)
+    embeddings, labels = embed(model, searched.queries, device, amp, interrupt, processes)
     if not bool(embeddings.isfinite().all()):
         return Found(embeddings, labels, {})
-    gallery = None if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt)
+    gallery = None if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt, processes)
     recall = recall_at_k(embeddings, labels, k, *(gallery or (None, None)))
     return Found(embeddings, labels, {str(at): value for at, value in recall.items()}, gallery)
 

@@ -27,6 +27,7 @@ from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
 from .output.report import CHECKPOINT, CURVES, REPORT, RETRIEVAL, RunFolder, per_cent, summary_of, write_report
 from .output.similarities import pair_similarities
+from .processes import Processes, end, local_device, start
 from .randomness import seed_step
 from .training import optimizers, recipe
 from .training.averaging import MovingAverage
@@ -43,6 +44,7 @@ class Experiment:
 
     args: argparse.Namespace
     device: torch.device
+    processes: Processes
     halves: Halves
     train_loader: batches_of.Loader
     batches: Batches  # of train_loader
@@ -58,17 +60,18 @@ class Experiment:
 
 def run(args: argparse.Namespace) -> None:
     began = time.time()
-    device = prepare(args)
-    out = RunFolder(args.out, args.overwrite, args.resume)
+    device, processes = prepare(args)
+    out = RunFolder(args.out, args.overwrite, args.resume, processes.rank == 0)
     args.out = str(out.path)
     stored = checkpoints.read(out.path) if args.resume else None
+    processes.wait()  # nothing is written before all have read
     if stored is not None:
         options.require_same(stored["config"], options.plain(args), out.path)
     halves = splits.load(
         args.dataset, args.data, args.image_size, args.split_seed, split=args.split, val_fraction=args.val_fraction,
         any_count=args.any_count, skip_damaged=args.skip_damaged, workers=args.workers,
     )  # fmt: skip
-    experiment = build(args, device, halves, out, 0 if stored is None else stored["epoch"])
+    experiment = build(args, device, processes, halves, out, 0 if stored is None else stored["epoch"])
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
     if stored is not None:
@@ -76,19 +79,25 @@ def run(args: argparse.Namespace) -> None:
     with Interrupt() as interrupt, experiment.loggers:
         last = train(experiment, interrupt)
     save(experiment, baseline, last, began)
+    end(processes)
 
 
-def prepare(args: argparse.Namespace) -> torch.device:
+def prepare(args: argparse.Namespace) -> tuple[torch.device, Processes]:
     device = pick_device(args)
+    processes = start(device.type)
     options.resolve(args, device.type)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.deterministic:
         torch.use_deterministic_algorithms(True)
-    return device
+    if processes.are_several and args.memory_size:
+        raise UserError(f"--memory-size {args.memory_size} is for one process so far")
+    return device, processes
 
 
-def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: RunFolder, done: int) -> Experiment:
+def build(
+    args: argparse.Namespace, device: torch.device, processes: Processes, halves: Halves, out: RunFolder, done: int
+) -> Experiment:
     """done: epochs that a resumed run has behind it."""
     seed_step(args.seed)
     learner = make_learner(args, device, num_classes=len(halves.train.names))
@@ -96,26 +105,28 @@ def build(args: argparse.Namespace, device: torch.device, halves: Halves, out: R
 
     def searched(queries: Any, gallery: Any = None) -> Searched:
         return Searched(
-            batches_of.evaluation_loader(queries, args, statistics),
-            None if gallery is None else batches_of.evaluation_loader(gallery, args, statistics),
+            batches_of.evaluation_loader(queries, args, statistics, processes),
+            None if gallery is None else batches_of.evaluation_loader(gallery, args, statistics, processes),
         )
 
-    train_loader, batches = batches_of.training_loader(halves.train, args, statistics)
+    train_loader, batches = batches_of.training_loader(halves.train, args, statistics, processes)
     validation = None if halves.validation is None else searched(halves.validation)
     miner_options = dict(args.miner_option)
     if args.miner_epsilon is not None:
         miner_options["epsilon"] = args.miner_epsilon
     settings = Settings(
         args.mix, make_miner(args.miner, miner_options), args.amp, args.micro_batch,
-        args.clip_grad_value, args.clip_grad_norm,
+        args.clip_grad_value, args.clip_grad_norm, processes.are_several,
     )  # fmt: skip
     out.start()
-    options.write_config(out.path, args)
+    if processes.rank == 0:
+        options.write_config(out.path, args)
     config = options.plain(args)
-    logged = loggers.open_loggers(args.log, out.path, epochs=args.epochs, configuration=config, done=done)
+    names = args.log if processes.rank == 0 else ()
+    logged = loggers.open_loggers(names, out.path, epochs=args.epochs, configuration=config, done=done)
     return Experiment(
-        args, device, halves, train_loader, batches, searched(halves.test, halves.gallery), validation, learner,
-        settings, out, config, logged,
+        args, device, processes, halves, train_loader, batches, searched(halves.test, halves.gallery), validation,
+        learner, settings, out, config, logged,
     )  # fmt: skip
 
 
@@ -145,7 +156,7 @@ def introduce(experiment: Experiment, baseline: float | None) -> None:
     print(f"{experiment.args.arch}, {parameters}, on {experiment.device}; {experiment.halves}")
     if skipped := experiment.halves.skipped():
         print(skipped)
-    if warning := experiment.halves.warning():
+    if experiment.processes.rank == 0 and (warning := experiment.halves.warning()):
         print(f"run.py: warning: {warning}", file=sys.stderr)
     if baseline is not None:
         print(f"raw pixels          R@1 {100 * baseline:.1f}")
@@ -176,6 +187,10 @@ def train(experiment: Experiment, interrupt: Interrupt) -> Found:
         save_checkpoint(experiment)
         written = f"{stopped}; {experiment.out / CHECKPOINT} is written: --resume goes on"
         raise Interrupted(written, stopped.signal_number) from None
+    except RuntimeError as error:
+        if not experiment.processes.are_several or "mx.distributed" not in str(error):
+            raise
+        raise UserError(f"{one_line(error)}; --resume goes on from the last checkpoint") from None
 
 
 def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:
@@ -209,15 +224,17 @@ def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str
     experiment.batches.set_position(learner.epoch, learner.batch)
     step = Step(learner, experiment.settings, with_mixing=learner.epoch >= args.mix_warmup_epochs)
     means = train_epoch(
-        learner, step, experiment.train_loader, seed=args.seed, device=experiment.device, interrupt=interrupt,
-        title=f"epoch {learner.epoch + 1}/{args.epochs}",
+        learner, step, experiment.train_loader, seed=args.seed, rank=experiment.processes.rank,
+        device=experiment.device, interrupt=interrupt, title=f"epoch {learner.epoch + 1}/{args.epochs}",
     )  # fmt: skip
+    experiment.processes.copy_buffers(learner.evaluated)
     return lr, means
 
 
 def measure(experiment: Experiment, searched: Searched, interrupt: Interrupt) -> Found:
     args, learner = experiment.args, experiment.learner
-    found = search(learner.evaluated, searched, args.k, experiment.device, args.amp, interrupt)
+    where = experiment.device, args.amp, interrupt, experiment.processes
+    found = search(learner.evaluated, searched, args.k, *where)
     if not found.recall:
         raise Diverged(f"the embeddings are not finite after epoch {learner.epoch}: try a lower --lr")
     return found
@@ -225,6 +242,8 @@ def measure(experiment: Experiment, searched: Searched, interrupt: Interrupt) ->
 
 def save_checkpoint(experiment: Experiment) -> None:
     """Of the run as it is: what it has learnt, and what it has written so far."""
+    if experiment.processes.rank > 0:  # they have learnt the same
+        return
     state = experiment.learner.state()
     own = {"config": experiment.config, "first": experiment.first, "lines": experiment.out.epochs}
     checkpoints.write(experiment.out.path, {**state, **own})
@@ -233,6 +252,8 @@ def save_checkpoint(experiment: Experiment) -> None:
 def save(experiment: Experiment, baseline: float | None, last: Found, began: float) -> None:
     args, out = experiment.args, experiment.out
     save_checkpoint(experiment)
+    if experiment.processes.rank > 0:
+        return
     title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"
     halves = experiment.halves
     gallery = None if halves.gallery is None or last.gallery is None else (halves.gallery, last.gallery[0])
@@ -262,7 +283,7 @@ def save(experiment: Experiment, baseline: float | None, last: Found, began: flo
 
 def pick_device(args: argparse.Namespace) -> torch.device:
     if args.device is None:
-        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+        args.device = local_device() if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(args.device)
         torch.ones(1, device=device).item()  # of a meta tensor there is no value

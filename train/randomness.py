@@ -18,10 +18,6 @@ def seeds(count: int, *where: int) -> list[int]:
     return [int(state >> np.uint64(1)) for state in np.random.SeedSequence(where).generate_state(count, np.uint64)]
 
 
-def generator(*where: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seeds(1, *where)[0])
-
-
 def seed_step(*where: int) -> None:
     """Everything that a step draws without a generator of its own: dropout, sets of pairs, lambda, what miners draw."""
     (seed,) = seeds(1, *where)

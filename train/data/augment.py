@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ DEGREES, TRANSLATE, SCALE, SHEAR = 15.0, 0.1, (0.85, 1.15), 10.0
 WHITE = 255.0
 
 
-def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_affine(images: Tensor, seeds: Sequence[int]) -> Tensor:
     """Each image rotated, moved, scaled and sheared by amounts of its own, on white.
 
     The law and the picture are those of torchvision's RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15),
@@ -20,13 +22,13 @@ def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         images: [n, c, h, w] float, from 0 to 255.
-        generator: of the CPU; the same one gives the same maps on every device.
+        seeds: one for each image, from which alone its map follows.
 
     Returns:
         [n, c, h, w].
     """
-    n, _, height, width = images.shape
-    angle, scale, shear, dx, dy = torch.rand(5, n, generator=generator, dtype=torch.float64)
+    _, _, height, width = images.shape
+    angle, scale, shear, dx, dy = uniform(seeds)
     angle = (2 * angle - 1) * DEGREES
     scale = SCALE[0] + scale * (SCALE[1] - SCALE[0])
     shear = (2 * shear - 1) * SHEAR
@@ -36,6 +38,12 @@ def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     # Outside there is 0, which is white once white is 0.
     return F.grid_sample(images - WHITE, grid, mode="nearest", padding_mode="zeros", align_corners=False) + WHITE
+
+
+def uniform(seeds: Sequence[int]) -> Tensor:
+    """[5, n] numbers in [0, 1), a column for each seed."""
+    words = np.array([np.random.SeedSequence(seed).generate_state(5, np.uint64) for seed in seeds]).reshape(-1, 5)
+    return torch.from_numpy((words >> np.uint64(11)) * 2.0**-53).T
 
 
 def inverse(angle: Tensor, dx: Tensor, dy: Tensor, scale: Tensor, shear: Tensor, height: int, width: int) -> Tensor:

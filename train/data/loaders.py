@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ..errors import UserError
 from ..interrupt import ignore_in_worker
-from ..randomness import generator, seeds
+from ..processes import Processes, shard
+from ..randomness import seeds
 from . import augment, transforms
 from .images import ImageSet
 from .registry import DATA_SETS
@@ -24,12 +25,18 @@ from .statistics import Statistics
 class ArrayBatches:
     """Images that are in memory and of one size, a batch at a time: no worker and no work on single images.
 
-    batches: gives the places of each batch; None: all images in order, batch_size at a time, not augmented.
+    batches: gives the places of each batch; None: those of `own` in order, batch_size at a time, not augmented.
     """
 
     def __init__(
-        self, images: ImageSet, statistics: Statistics, batch_size: int, batches: Batches | None = None
+        self,
+        images: ImageSet,
+        statistics: Statistics,
+        batch_size: int,
+        batches: Batches | None = None,
+        own: Sequence[int] = (),
     ) -> None:
+        self.own = torch.tensor(own, dtype=torch.int64)
         self.batch_size, self.batches = batch_size, batches
         self.labels = torch.from_numpy(images.labels)
         pixels = torch.from_numpy(np.stack([np.asarray(images.stored(i)) for i in range(len(images))]))
@@ -37,16 +44,16 @@ class ArrayBatches:
         self.mean, self.std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size) if self.batches is None else len(self.batches)
+        return -(-len(self.own) // self.batch_size) if self.batches is None else len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.batches is None:
-            for part in torch.arange(len(self.labels)).split(self.batch_size):
+            for part in self.own.split(self.batch_size):
                 yield self._normalised(self.pixels[part].float()), self.labels[part]
             return
         for batch in self.batches:
             index = torch.tensor([draw.index for draw in batch])
-            images = augment.random_affine(self.pixels[index].float(), generator(*(draw.seed for draw in batch)))
+            images = augment.random_affine(self.pixels[index].float(), [draw.seed for draw in batch])
             yield self._normalised(images), self.labels[index]
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -56,9 +63,11 @@ class ArrayBatches:
 Loader = DataLoader[Any] | ArrayBatches
 
 
-def training_loader(images: ImageSet, args: argparse.Namespace, statistics: Statistics) -> tuple[Loader, Batches]:
+def training_loader(
+    images: ImageSet, args: argparse.Namespace, statistics: Statistics, processes: Processes
+) -> tuple[Loader, Batches]:
     """Balanced batches, or, with 0 images per class, plain random ones; and what says which come next."""
-    batches = Batches(choice(images, args), args.seed)
+    batches = Batches(choice(images, args), args.seed, processes)
     if not DATA_SETS[args.dataset].photographs:
         return ArrayBatches(images, statistics, args.batch_size, batches), batches
     images.transform = transforms.training(args.dataset, args.image_size, statistics)
@@ -74,11 +83,15 @@ def choice(images: ImageSet, args: argparse.Namespace) -> Choice:
         raise UserError(f"{error}: change --batch-size or --images-per-class") from None
 
 
-def evaluation_loader(images: ImageSet, args: argparse.Namespace, statistics: Statistics) -> Loader:
+def evaluation_loader(
+    images: ImageSet, args: argparse.Namespace, statistics: Statistics, processes: Processes
+) -> Loader:
+    """Every image once, in order; of several processes each has one in so many."""
+    own = shard(range(len(images)), processes)
     if not DATA_SETS[args.dataset].photographs:
-        return ArrayBatches(images, statistics, args.batch_size)
+        return ArrayBatches(images, statistics, args.batch_size, own=own)
     images.transform = transforms.evaluation(args.dataset, args.image_size, statistics)
-    return DataLoader(images, batch_size=args.batch_size, **common(args))
+    return DataLoader(Subset(images, own), batch_size=args.batch_size, **common(args))
 
 
 def common(args: argparse.Namespace) -> dict[str, object]:

@@ -8,7 +8,10 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Sampler
 
+from ..processes import Processes
 from ..randomness import Draw, seeds
+
+ALONE = Processes()
 
 
 class Choice(Protocol):
@@ -71,11 +74,15 @@ class RandomBatches:
 
 
 class Batches(Sampler[list[Draw]]):
-    """The batches of an epoch from one of them on, each image with the seed of its augmentation."""
+    """The batches of an epoch from one of them on, each image with the seed of its augmentation.
 
-    def __init__(self, choice: Choice, seed: int) -> None:
+    Of several processes each has its share of every batch.
+    """
+
+    def __init__(self, choice: Choice, seed: int, processes: Processes = ALONE) -> None:
         self.choice = choice
         self.seed = seed
+        self.processes = processes
         self.epoch = self.first = 0
 
     def set_position(self, epoch: int, first: int) -> None:
@@ -89,4 +96,5 @@ class Batches(Sampler[list[Draw]]):
         for number, batch in enumerate(self.choice.of_epoch(self.epoch)):
             if number >= self.first:
                 of_images = seeds(len(batch), self.seed, self.epoch, number)
-                yield [Draw(index, seed) for index, seed in zip(batch, of_images, strict=True)]
+                draws = [Draw(index, seed) for index, seed in zip(batch, of_images, strict=True)]
+                yield draws[self.processes.share(len(draws))]

@@ -32,15 +32,16 @@ class RunFolder:
     """The folder of --out, or runs/latest. A run that it holds is left alone until `start`.
 
     overwrite: replace that run. resume: go on with it. Otherwise one in --out is a UserError, and one in runs/latest
-    moves to runs/latest-1.
+    moves to runs/latest-1. writes: whether this process does; the others of a run do not.
     """
 
-    def __init__(self, path: str | None, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(self, path: str | None, overwrite: bool = False, resume: bool = False, writes: bool = True) -> None:
         self.path = Path(path or LATEST)
         self.aside = path is None and not overwrite
         self.resume = resume
+        self.writes = writes
         self.epochs: list[dict[str, Any]] = []
-        if path and not overwrite and not resume and self.holds_run():
+        if path and writes and not overwrite and not resume and self.holds_run():
             raise UserError(
                 f"--out {path} holds another run: give another folder, --resume to go on with that run, or --overwrite "
                 "to replace it"
@@ -53,6 +54,8 @@ class RunFolder:
     def start(self) -> None:
         """Makes the folder; the files of an earlier run are moved or removed, unless this run is that one: none may be
         taken for this run's."""
+        if not self.writes:
+            return
         try:
             if self.aside and self.holds_run():
                 print(f"the run before is now in {move_aside(self.path)}")
@@ -69,12 +72,16 @@ class RunFolder:
 
     def add_epoch(self, line: dict[str, Any]) -> None:
         self.epochs.append(line)
+        if not self.writes:
+            return
         with open(self / METRICS, "a") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewrite_epochs(self, lines: list[dict[str, Any]]) -> None:
         """As they were when the checkpoint was written: a line may have come after it, or have been cut off."""
         self.epochs = list(lines)
+        if not self.writes:
+            return
         with replacing(self / METRICS) as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 

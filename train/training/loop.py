@@ -53,7 +53,15 @@ class Meter:
 
 
 def train_epoch(
-    learner: Learner, step: Step, loader: Loader, *, seed: int, device: torch.device, interrupt: Interrupt, title: str
+    learner: Learner,
+    step: Step,
+    loader: Loader,
+    *,
+    seed: int,
+    rank: int,
+    device: torch.device,
+    interrupt: Interrupt,
+    title: str,
 ) -> dict[str, float]:
     """Mean over the batches of the whole loss and, with mixup, of its clean and its mixed part as it is added.
 
@@ -64,11 +72,11 @@ def train_epoch(
     count = learner.batch + len(loader)
     bar = tqdm(
         interrupt.batches(loader), initial=learner.batch, total=count, desc=title, leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=rank > 0 or not sys.stderr.isatty(),
     )  # fmt: skip
     try:
         for images, labels in on_device(bar, device):
-            seed_step(seed, learner.epoch, learner.batch, 1)
+            seed_step(seed, learner.epoch, learner.batch, 1 + rank)
             meter.add(step(images, labels))
             learner.batch += 1
             if meter.is_due and (value := meter.look(title)) is not None:

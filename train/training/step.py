@@ -22,7 +22,8 @@ class Settings:
     """Of all steps of a run.
 
     mix: what is mixed. miner: from embeddings and labels to the indices of the pairs that count. amp: "none", "bf16" or
-    "fp16". micro_batch: images in the network at a time; None: all.
+    "fp16". micro_batch: images in the network at a time; None: all. several: processes share every batch, whose loss is
+    that of all of it.
     """
 
     mix: Sequence[str]
@@ -31,6 +32,7 @@ class Settings:
     micro_batch: int | None
     clip_grad_value: float
     clip_grad_norm: float
+    several: bool = False
 
 
 class Observed(nn.Module):
@@ -57,10 +59,11 @@ class Step:
         self.learner, self.settings = learner, settings
         self.mix = settings.mix if with_mixing else ()  # which may be () all the same
         self.criterion = Observed(learner.criterion if with_mixing else learner.loss, settings.miner)
+        self.called: nn.Module = mx.distributed.GlobalBatch(self.criterion) if settings.several else self.criterion
         self.cached = None
         if settings.micro_batch is not None:
             model = learner.model
-            self.cached = mx.GradCache(self.criterion, model.backbone, model.head, settings.micro_batch, learner.scaler)
+            self.cached = mx.GradCache(self.called, model.backbone, model.head, settings.micro_batch, learner.scaler)
 
     def __call__(self, images: Tensor, labels: Tensor) -> LossParts:
         """The parts of the loss before the step, on the device."""
@@ -78,13 +81,15 @@ class Step:
         model = self.learner.model
         features = model.backbone(images)
         embeddings = model.head(features)
-        return self.criterion(embeddings, labels, **mixing_arguments(self.mix, model, images, features))
+        return self.called(embeddings, labels, **mixing_arguments(self.mix, model, images, features))
 
     def _update(self) -> None:
         learner, settings = self.learner, self.settings
-        learner.scaler.unscale_(learner.optimizer)
         # All groups at once: torch refuses to clip where there is no gradient, as in the backbone's while it warms up.
         parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+        if settings.several:
+            mx.grad_cache.average_gradients([p for p in parameters if p.requires_grad])
+        learner.scaler.unscale_(learner.optimizer)
         if settings.clip_grad_value:
             nn.utils.clip_grad_value_(parameters, settings.clip_grad_value)
         if settings.clip_grad_norm:
