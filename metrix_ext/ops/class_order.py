@@ -26,7 +26,7 @@ def class_order(labels: Tensor) -> tuple[Tensor, Relations]:
         TypeError, ValueError: labels are not as above.
     """
     check_class_order(labels)
-    if backend.choose(labels.device) not in ("cpu", "cuda"):
+    if backend.choose(labels.device) == "reference":
         sorted_labels, order = labels.sort(stable=True)
         place = torch.arange(len(labels), device=labels.device)
         return order, Relations.from_labels(sorted_labels, sorted_labels, place)
@@ -39,6 +39,10 @@ LIBRARY.define("class_order(Tensor labels) -> (Tensor, Tensor, Tensor)")
 
 def _class_order(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     labels = labels.contiguous()
+    if backend.choose(labels.device) == "triton":
+        from .triton import class_order as kernels
+
+        return kernels.class_order(labels)
     n = len(labels)
     order, positives, place = labels.new_empty(n), labels.new_empty((n, 2)), labels.new_empty(n)
     native.lib().class_order(where(labels), examples=n, labels=labels, order=order, positives=positives, place=place)

@@ -28,7 +28,7 @@ def mean_loss(sums: Tensor, formula: Formula, mixed: Tensor | None = None, stren
         TypeError, ValueError: an argument is not as above.
     """
     strength = check_mean_loss(sums, mixed, strength)
-    if backend.choose(sums.device) not in ("cpu", "cuda"):
+    if backend.choose(sums.device) == "reference":
         loss = mean(formula.per_anchor(sums))
         return loss if mixed is None else loss + strength * mean(formula.per_anchor(mixed))
     positive, negative = formula.sigma
@@ -48,6 +48,10 @@ LIBRARY.define(f"mean_loss_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tenso
 
 def _loss(sums: Tensor, mixed: Tensor | None, strength: float, sigma: str, scales: list[float], relu: bool) -> Tensor:
     sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
+    if backend.choose(sums.device) == "triton":
+        from .triton import mean_loss as kernels
+
+        return kernels.mean_loss(sums, mixed, strength, sigma, scales, relu)
     loss = sums.new_empty(())
     native.typed("mean_loss", sums.dtype)(
         where(sums),
@@ -67,6 +71,10 @@ def _gradient(
     grad: Tensor, sums: Tensor, mixed: Tensor | None, strength: float, sigma: str, scales: list[float], relu: bool
 ) -> tuple[Tensor, Tensor]:
     sums, mixed = sums.contiguous(), None if mixed is None else mixed.contiguous()
+    if backend.choose(sums.device) == "triton":
+        from .triton import mean_loss as kernels
+
+        return kernels.mean_loss_backward(grad, sums, mixed, strength, sigma, scales, relu)
     grad_sums, grad_mixed = torch.empty_like(sums), sums.new_empty(0) if mixed is None else torch.empty_like(mixed)
     native.typed("mean_loss_backward", sums.dtype)(
         where(sums),

@@ -171,14 +171,12 @@ def _gradients(
     *given: Any,
 ) -> tuple[Tensor, ...]:
     a = SIGNATURE.contiguous(given)
+    grad_sums, grad_clean = grad_sums.contiguous(), grad_clean.contiguous()
     if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        gradients = kernels.pair_sums_backward(grad_sums, sums, rest, a)
-        if clean.numel():
-            of_clean, *_ = kernels.pair_sums_backward(grad_clean, clean, clean_rest, a.clean())
-            gradients[0].add_(of_clean)
-        return gradients
+        of_clean = kernels.pair_sums_backward(grad_clean, clean, clean_rest, a.clean())[0] if clean.numel() else None
+        return kernels.pair_sums_backward(grad_sums, sums, rest, a, onto=of_clean)
     gradients = _empty_gradients(a)
     of = PairSumsGradients(*gradients)
     args = native.typed("PairSumsArgs", a.similarity.dtype)(a)
@@ -187,10 +185,10 @@ def _gradients(
         args,
         sums=sums,
         rest=rest,
-        grad_sums=grad_sums.contiguous(),
+        grad_sums=grad_sums,
         clean=clean,
         clean_rest=clean_rest,
-        grad_clean=grad_clean.contiguous(),
+        grad_clean=grad_clean,
         grad_similarity=of.similarity,
         grad_gram=of.gram,
         grad_sqnorm=of.sqnorm,

@@ -28,7 +28,7 @@ def unit_rows(x: Tensor, order: Tensor) -> Tensor:
         TypeError, ValueError: an argument is not as above.
     """
     check_unit_rows(x, order)
-    if backend.choose(x.device) not in ("cpu", "cuda"):
+    if backend.choose(x.device) == "reference":
         return unit_norm(x).index_select(0, order)
     unit, _norm = _differentiable(x, order)
     return unit
@@ -49,6 +49,10 @@ LIBRARY.define("unit_rows_backward(Tensor grad_unit, Tensor unit, Tensor norm, T
 
 def _forward(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     x, order = x.contiguous(), order.contiguous()
+    if backend.choose(x.device) == "triton":
+        from .triton import unit_rows as kernels
+
+        return kernels.unit_rows(x, order)
     rows, columns = x.shape
     unit, norm = torch.empty_like(x), x.new_empty(rows)
     native.typed("unit_rows", x.dtype)(where(x), rows=rows, columns=columns, order=order, x=x, unit=unit, norm=norm)
@@ -57,6 +61,10 @@ def _forward(x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gradient(grad_unit: Tensor, unit: Tensor, norm: Tensor, order: Tensor) -> Tensor:
     grad_unit, order = grad_unit.contiguous(), order.contiguous()
+    if backend.choose(unit.device) == "triton":
+        from .triton import unit_rows as kernels
+
+        return kernels.unit_rows_backward(grad_unit, unit, norm, order)
     rows, columns = unit.shape
     grad_x = torch.empty_like(unit)
     native.typed("unit_rows_backward", unit.dtype)(

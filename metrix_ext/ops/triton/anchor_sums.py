@@ -16,7 +16,17 @@ import triton.language as tl
 from torch import Tensor
 
 from ..arguments import AnchorSumsArguments
-from .formulas import add_to_both_sides, empty_cells, is_member, load_rho, load_upstream, slope_of_tile, weights_of_tile
+from .formulas import (
+    SMALLEST_NORM,
+    add_to_both_sides,
+    at_least,
+    empty_cells,
+    is_member,
+    load_rho,
+    load_upstream,
+    slope_of_tile,
+    weights_of_tile,
+)
 from .launch import OPTIONS, constants, on_device
 from .products import merge_cells
 
@@ -30,8 +40,6 @@ MOST_SLICES = 64
 
 # Chunks of a list differ in these; only the size of an embedding makes loads faster where it is a multiple of 16.
 COUNTS = ["count", "m", "n", "slices"]
-
-SMALLEST_NORM = tl.constexpr(1e-12)  # as of torch.nn.functional.normalize
 
 
 @triton.jit
@@ -87,7 +95,7 @@ def inverse_norms(norms, q, dtype: tl.constexpr):
         inverse = tl.full(q.shape, 1, dtype)
     else:
         norm = tl.load(norms + q)
-        inverse = 1 / tl.where(norm < SMALLEST_NORM, SMALLEST_NORM, norm) + 0 * norm  # NaN of NaN and infinity
+        inverse = 1 / at_least(norm, SMALLEST_NORM) + 0 * norm  # NaN of NaN and infinity
     return inverse
 
 

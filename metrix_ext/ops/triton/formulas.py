@@ -12,7 +12,15 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634074)
 LN_2 = tl.constexpr(0.69314718055994530942)
-SMALLEST_SQUARE = tl.constexpr(1e-24)  # the floor of torch.nn.functional.normalize, squared
+SMALLEST_NORM = tl.constexpr(1e-12)  # the floor of torch.nn.functional.normalize
+SMALLEST_SQUARE = tl.constexpr(1e-24)
+
+
+@triton.jit
+def at_least(x, FLOOR: tl.constexpr):
+    """The larger of both, NaN of NaN. A tensor, since a constant that a double is compared with becomes a float."""
+    floor = tl.full(x.shape, FLOOR, x.dtype)
+    return tl.where(x < floor, floor, x)
 
 
 # ---- who is positive and negative for whom -----------------------------------------------------------------
@@ -57,7 +65,7 @@ def mixed_coefficients(lam, q_i, q_j, k_ij, RENORMALIZE: tl.constexpr):
     if RENORMALIZE:
         square = first * first * q_i + second * second * q_j + 2 * first * second * k_ij
         # Keeps a NaN, and makes one of infinity, as the norms of csrc/math.h do.
-        inverse = tl.rsqrt(tl.where(square < SMALLEST_SQUARE, SMALLEST_SQUARE, square)) + 0 * square
+        inverse = tl.rsqrt(at_least(square, SMALLEST_SQUARE)) + 0 * square
         first *= inverse
         second *= inverse
     return first, second

@@ -26,13 +26,14 @@ from .formulas import (
 
 # A row length known to be a multiple of 16 would make Triton load four columns a thread and spread the rows of a tile
 # over warps, and every sum over rows would then go through shared memory.
-SIZES = ["m", "n", "first_row", "row_count", "slices"]
+SIZES = ["m", "n", "first_row", "row_count", "slices", "sqnorm_stride"]
 
 
 @triton.jit
 def coefficients_of_tile(
-    lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS: tl.constexpr, ONE_LAMBDA: tl.constexpr
-):
+    lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, sqnorm_stride, PAIRS: tl.constexpr,
+    ONE_LAMBDA: tl.constexpr,
+):  # fmt: skip
     """Which pairs of a tile exist, lambda and the coefficients of their mixes; lam and gram begin at first_row."""
     used = is_first & is_second
     if PAIRS != "pos-neg":
@@ -41,8 +42,8 @@ def coefficients_of_tile(
     weight = load_lambda(lam, at, used, ONE_LAMBDA)
     q_i, q_j, k_ij = weight, weight, weight
     if gram is not None:
-        q_i = tl.load(sqnorm + i, mask=is_first, other=0)
-        q_j = tl.load(sqnorm + j, mask=is_second, other=0)
+        q_i = tl.load(sqnorm + i * sqnorm_stride, mask=is_first, other=0)
+        q_j = tl.load(sqnorm + j * sqnorm_stride, mask=is_second, other=0)
         k_ij = tl.load(gram + at, mask=used, other=0)
     first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
     return used, weight, first, second
@@ -50,7 +51,7 @@ def coefficients_of_tile(
 
 @triton.jit(do_not_specialize=SIZES)
 def product_cells(
-    similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, first_row, slices,
+    similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, first_row, sqnorm_stride, slices,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -72,7 +73,7 @@ def product_cells(
             is_first = is_member(positives, own, mask, a, i, i < first_end, n, PAIRS != "neg-neg")
             s_i = tl.load(similarity + a * n + i, mask=is_first, other=0)
             used, weight, first, second = coefficients_of_tile(
-                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS, ONE_LAMBDA
+                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, sqnorm_stride, PAIRS, ONE_LAMBDA
             )
             s = tl.where(used, first * s_i + second * s_j, 0)
             positive, negative = weights_of_tile(used, weight, PAIRS)
@@ -113,9 +114,9 @@ def merge_cells(cells, rho, sums, rest, slices, EXPONENTIAL: tl.constexpr, SLICE
 
 @triton.jit(do_not_specialize=SIZES)
 def product_similarity_gradient(
-    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, first_row, slices,
-    OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, first_row,
+    sqnorm_stride, slices, OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr,
+    ONE_LAMBDA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Adds to d_similarity [m, n] what an anchor's examples get as firsts, or as seconds, of its pairs."""
     a, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -141,7 +142,7 @@ def product_similarity_gradient(
             s_i = tl.load(similarity + a * n + i, mask=is_first, other=0)
             s_j = tl.load(similarity + a * n + j, mask=is_second, other=0)
             used, weight, first, second = coefficients_of_tile(
-                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, PAIRS, ONE_LAMBDA
+                lam, gram, sqnorm, i, j, is_first, is_second, n, first_row, sqnorm_stride, PAIRS, ONE_LAMBDA
             )
             s = tl.where(used, first * s_i + second * s_j, 0)
             ds = slope_of_tile(
@@ -166,7 +167,7 @@ def product_similarity_gradient(
 @triton.jit(do_not_specialize=SIZES)
 def product_norm_gradient(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
-    d_gram, first_parts, second_parts, m, n, first_row, row_count,
+    d_gram, first_parts, second_parts, m, n, first_row, row_count, sqnorm_stride,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ANCHORS: tl.constexpr,
 ):  # fmt: skip
@@ -181,7 +182,7 @@ def product_norm_gradient(
     columns = column_tile.to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     i, j = rows[:, None], columns[None, :]
     _, weight, first, second = coefficients_of_tile(
-        lam, gram, sqnorm, i, j, i < rows_end, j < n, n, first_row, PAIRS, ONE_LAMBDA
+        lam, gram, sqnorm, i, j, i < rows_end, j < n, n, first_row, sqnorm_stride, PAIRS, ONE_LAMBDA
     )
     moment = tl.zeros((ROWS, COLUMNS), dtype)
     # Few anchors have these firsts. A block of them is asked at once, and only if one does, each of the block.

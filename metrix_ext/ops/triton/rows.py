@@ -24,8 +24,8 @@ from .formulas import (
 
 @triton.jit
 def terms_of_row(
-    similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, column, n,
-    PAIRS: tl.constexpr, ONE_LAMBDA: tl.constexpr,
+    similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, column, n, sqnorm_stride,
+    self_stride, PAIRS: tl.constexpr, ONE_LAMBDA: tl.constexpr,
 ):  # fmt: skip
     """s of the terms of anchor a, the coefficients that mix it, and the weights of the terms in both sums."""
     dtype: tl.constexpr = similarity.dtype.element_ty
@@ -43,11 +43,11 @@ def terms_of_row(
         weight = load_lambda(lam, at, used, ONE_LAMBDA)
         q_i, q_j, k_ij = weight, weight, weight
         if gram is not None:
-            q_i = tl.load(self_sqnorm + a)
-            q_j = tl.load(sqnorm + column, mask=used, other=0)
+            q_i = tl.load(self_sqnorm + a * self_stride)
+            q_j = tl.load(sqnorm + column.to(tl.int64) * sqnorm_stride, mask=used, other=0)
             k_ij = tl.load(gram + at, mask=used, other=0)
         first, second = mixed_coefficients(weight, q_i, q_j, k_ij, gram is not None)
-        s = tl.where(used, first * tl.load(self_similarity + a) + second * s_j, 0)
+        s = tl.where(used, first * tl.load(self_similarity + a * self_stride) + second * s_j, 0)
         first, second = tl.where(used, first, 0), tl.where(used, second, 0)
         one = used.to(dtype)
         positive_weight, negative_weight = (one, tl.zeros_like(s)) if PAIRS == "anc-pos" else (weight, one - weight)
@@ -57,7 +57,7 @@ def terms_of_row(
 @triton.jit
 def row_sums(
     similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm, sums, rest, n,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
+    sqnorm_stride, self_stride, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """sums, rest [m, 2]."""
@@ -71,7 +71,7 @@ def row_sums(
     for begin in range(0, n, ROWS * COLUMNS):
         s, _first, _second, positive, negative = terms_of_row(
             similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, begin + in_tile,
-            n, PAIRS, ONE_LAMBDA,
+            n, sqnorm_stride, self_stride, PAIRS, ONE_LAMBDA,
         )  # fmt: skip
         positive_shift, positive_total, negative_shift, negative_total = add_to_both_sides(
             positive_shift, positive_total, negative_shift, negative_total, s, positive, negative,
@@ -86,13 +86,18 @@ def row_sums(
 @triton.jit
 def row_gradients(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm,
-    d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm, n,
+    d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm, n, sqnorm_stride, self_stride,
     PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ADDS: tl.constexpr,
 ):  # fmt: skip
-    """Every gradient of an anchor; d_sqnorm [m, n] is what each anchor adds to that of sqnorm."""
+    """Every gradient of an anchor; d_sqnorm [m, n] is what each anchor adds to that of sqnorm.
+
+    d_similarity is added to with ADDS. d_self_similarity and d_self_sqnorm are None where the anchor's own numbers are
+    on the diagonals of similarity and gram: their gradients are added to that element of d_similarity and d_gram.
+    """
     a = tl.program_id(0).to(tl.int64)
     dtype: tl.constexpr = similarity.dtype.element_ty
+    ON_DIAGONAL: tl.constexpr = PAIRS != "clean" and d_self_similarity is None
     positive_rho = load_rho(rho, 0, EXPONENTIAL, dtype)
     negative_rho = load_rho(rho, 1, EXPONENTIAL, dtype)
     positive_upstream = load_upstream(sums, rest, grad_sums, rho, a, 0, EXPONENTIAL)
@@ -104,20 +109,34 @@ def row_gradients(
         column = begin + in_tile
         s, first, second, positive, negative = terms_of_row(
             similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, column, n,
-            PAIRS, ONE_LAMBDA,
+            sqnorm_stride, self_stride, PAIRS, ONE_LAMBDA,
         )  # fmt: skip
         ds = slope(s, positive, positive_rho, positive_upstream, EXPONENTIAL)
         ds += slope(s, negative, negative_rho, negative_upstream, EXPONENTIAL)
         at = a * n + column
-        tl.store(d_similarity + at, ds * second, mask=column < n)
+        inside = column < n
+        of_similarity = ds * second
+        if ADDS:
+            of_similarity += tl.load(d_similarity + at, mask=inside, other=0)
         if PAIRS != "clean":
             self_similarity_cells += tl.sum(ds * first, 0)
         if gram is not None:
             moment = ds * s
-            tl.store(d_gram + at, -moment * first * second, mask=column < n)
-            tl.store(d_sqnorm + at, -0.5 * moment * second * second, mask=column < n)
+            of_gram = -moment * first * second
+            tl.store(d_sqnorm + at, -0.5 * moment * second * second, mask=inside)
             self_sqnorm_cells -= tl.sum(0.5 * moment * first * first, 0)
+        if ON_DIAGONAL:  # the element on the diagonal is stored once all that is added to it is known
+            is_own = column == a
+            inside = inside & ~is_own
+            self_similarity_cells += tl.sum(tl.where(is_own, of_similarity, 0), 0)
+            if gram is not None:
+                self_sqnorm_cells += tl.sum(tl.where(is_own, of_gram, 0), 0)
+        tl.store(d_similarity + at, of_similarity, mask=inside)
+        if gram is not None:
+            tl.store(d_gram + at, of_gram, mask=inside)
     if PAIRS != "clean":
-        tl.store(d_self_similarity + a, tl.sum(self_similarity_cells, 0))
+        target = d_similarity + a * n if ON_DIAGONAL else d_self_similarity
+        tl.store(target + a, tl.sum(self_similarity_cells, 0))
     if gram is not None:
-        tl.store(d_self_sqnorm + a, tl.sum(self_sqnorm_cells, 0))
+        target = d_gram + a * n if ON_DIAGONAL else d_self_sqnorm
+        tl.store(target + a, tl.sum(self_sqnorm_cells, 0))
