@@ -86,9 +86,9 @@ def _cell(row: Row | None, own: float | None) -> str:
 
 
 def all_results() -> dict[str, dict[str, Result]]:
-    """By folder of bench/results, then by case."""
+    """By folder of bench/results, then by case. A folder may have profiles alone (bench.gpu.profile)."""
     folders = sorted(path for path in results.FOLDER.glob("*") if path.is_dir())
-    return {path.name: results.read(path) for path in folders}
+    return {path.name: found for path in folders if (found := results.read(path))}
 
 
 def between_markers(text: str, section: str) -> str:
