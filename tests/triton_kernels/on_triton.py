@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,14 @@ def triton_backend() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every element that a kernel does not write is NaN."""
-    empty = torch.empty
+    """Every element that a kernel does not write is NaN, or -1."""
 
-    def poisoned(*args: object, **kwargs: object) -> Tensor:
-        made: Tensor = empty(*args, **kwargs)
-        return made.fill_(math.nan) if made.is_floating_point() else made
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def made(*args: Any, **kwargs: Any) -> Tensor:
+            tensor = make(*args, **kwargs)
+            return tensor.fill_(math.nan if tensor.is_floating_point() else -1)
 
-    monkeypatch.setattr(torch, "empty", poisoned)
+        return made
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))

@@ -21,7 +21,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from metrix_ext.ops.arguments import AnchorSumsArguments, PairSumsArguments
-from metrix_ext.ops.triton import anchor_sums, mix_pool, pair_lambda, pair_sums
+from metrix_ext.ops.triton import anchor_sums, class_order, mean_loss, mix_pool, pair_lambda, pair_sums, unit_rows
 from metrix_ext.ops.triton.launch import OPTIONS
 from metrix_ext.terms.mixes import Mixes
 from metrix_ext.terms.pair_sets import PAIR_SETS
@@ -31,6 +31,7 @@ TARGETS = {
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
+    "gfx1100": GPUTarget("hip", "gfx1100", 32),
 }
 # Bytes; none of these targets has less than 64 KiB, so that several programs share a unit.
 SHARED_LIMIT = 16 * 1024
@@ -40,7 +41,7 @@ every_target = pytest.mark.parametrize("target", TARGETS)
 
 
 # Of a file, in so many processes: those of the fast cases take 10 to 15 seconds each, so that workers can share them.
-PARTS = {"triton_cases.py": 6, "triton_mixes_cases.py": 2}
+PARTS = {"triton_cases.py": 6, "triton_mixes_cases.py": 2, "triton_batch_cases.py": 2, "triton_step_cases.py": 1}
 
 
 @pytest.mark.parametrize(
@@ -85,14 +86,21 @@ def compiler(target: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]
 
     monkeypatch.setattr(JITFunction, "run", compile_only)
     monkeypatch.setattr(driver, "_active", made)
-    monkeypatch.setitem(OPTIONS, "num_warps", 2 if target == "gfx942" else 4)  # as on the machine itself
+    monkeypatch.setitem(OPTIONS, "num_warps", 2 if made.target.backend == "hip" else 4)  # as on the machine itself
     return made
 
 
 def compile_pair_sums(
-    n: int, dtype: torch.dtype, pairs: str, exponential: bool, renormalize: bool, one_lambda: bool, masked: bool
+    n: int,
+    dtype: torch.dtype,
+    pairs: str,
+    exponential: bool,
+    renormalize: bool,
+    one_lambda: bool,
+    masked: bool,
+    on_diagonals: bool = False,
 ) -> None:
-    """Forward and backward."""
+    """Forward and backward, that of the clean sums first, as a loss does; what may be on diagonals is given or not."""
 
     def tensor(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype)
@@ -109,13 +117,27 @@ def compile_pair_sums(
         rho=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
         lam=(tensor(1) if one_lambda else tensor(n, n)) if mixed else None,
         gram=tensor(n, n) if renormalize else None,
-        sqnorm=tensor(n) if renormalize else None,
-        self_similarity=tensor(n) if with_anchor else None,
-        self_sqnorm=tensor(n) if with_anchor and renormalize else None,
+        sqnorm=tensor(n) if renormalize and not on_diagonals else None,
+        self_similarity=tensor(n) if with_anchor and not on_diagonals else None,
+        self_sqnorm=tensor(n) if with_anchor and renormalize and not on_diagonals else None,
         first_row=0,
     )
     sums, rest = pair_sums.pair_sums(arguments)
     pair_sums.pair_sums_backward(sums, sums, rest, arguments)
+    if mixed:
+        pair_sums.pair_sums_backward(sums, sums, rest, arguments, onto=arguments.similarity)
+
+
+def compile_batch_ops(n: int, columns: int, dtype: torch.dtype, kind: str, relu: bool) -> None:
+    """class_order, unit_rows and mean_loss, forward and backward."""
+    order, _positives, _place = class_order.class_order(torch.zeros(n, dtype=torch.int64))
+    unit, norm = unit_rows.unit_rows(torch.empty((n, columns), dtype=dtype), order)
+    unit_rows.unit_rows_backward(unit, unit, norm, order)
+    sums = torch.empty((n, 2), dtype=dtype)
+    for mixed in (None, sums):
+        numbers = (mixed, 0.3, kind, [0.5, 1 / 75], relu)
+        loss = mean_loss.mean_loss(sums, *numbers)
+        mean_loss.mean_loss_backward(loss, sums, *numbers)
 
 
 def compute(dtype: torch.dtype) -> torch.dtype:
@@ -181,12 +203,18 @@ def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:
 @every_target
 @pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg"])
 def test_sample_compiles(target: str, pairs: str, compiler: Compiler) -> None:
-    compile_pair_sums(20, torch.float32, pairs, True, pairs != "clean", False, False)
+    compile_pair_sums(20, torch.float32, pairs, True, pairs != "clean", False, False, on_diagonals=True)
     check(compiler.compiled)
     if pairs == "pos-neg":
         # Sums over the rows of a tile, in its inner loop, stay within threads: only one at the end goes through memory.
         cells = next(k for k in compiler.compiled if k.metadata.name == "product_cells")
         assert cells.metadata.shared <= 8 * OPTIONS["num_warps"]
+
+
+@every_target
+def test_batch_ops_compile(target: str, compiler: Compiler) -> None:
+    compile_batch_ops(20, 512, torch.float32, "log1p", False)
+    check(compiler.compiled)
 
 
 @every_target
@@ -250,6 +278,15 @@ def test_all_compile(target: str, pairs: str, dtype: torch.dtype, compiler: Comp
     either = (False, True)
     mixed = either if pairs != "clean" else (False,)
     for exponential, renormalize, one_lambda, masked in itertools.product(either, mixed, mixed, either):
-        for n in (1, 20, 32):
-            compile_pair_sums(n, dtype, pairs, exponential, renormalize, one_lambda, masked)
+        for n, on_diagonals in itertools.product((1, 20, 32), mixed):
+            compile_pair_sums(n, dtype, pairs, exponential, renormalize, one_lambda, masked, on_diagonals)
+    check(compiler.compiled)
+
+
+@pytest.mark.slow
+@every_target
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_of_batch_ops_compile(target: str, dtype: torch.dtype, compiler: Compiler) -> None:
+    for columns, kind, relu in itertools.product((1, 20, 512), ("identity", "log", "log1p"), (False, True)):
+        compile_batch_ops(1 if columns == 1 else 20, columns, dtype, kind, relu)
     check(compiler.compiled)
