@@ -88,9 +88,9 @@ def _product_gradients(
     grid = triton.cdiv(rows, variant["ROWS"]), triton.cdiv(n, variant["COLUMNS"])
     of_firsts, of_seconds = _empty(a, grid[1], rows), _empty(a, grid[0], n)
     if rows:
-        sizes = m, n, a.first_row, rows, _sqnorm_stride(a)
+        counts = m, n, a.first_row, rows, _sqnorm_stride(a)
         product_norm_gradient[grid](
-            *tensors, of_gram, of_firsts, of_seconds, *sizes, **variant, ANCHORS=ANCHORS_PER_BLOCK
+            *tensors, of_gram, of_firsts, of_seconds, *counts, **variant, ANCHORS=ANCHORS_PER_BLOCK
         )
     _add_to_norms(a, of_seconds, of_firsts, of_gram, of_sqnorm)
 
