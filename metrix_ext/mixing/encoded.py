@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..backend import requested, use_backend
 from ..batch.batch import Batch
 from ..batch.recompute import recomputed
 from ..ops.anchor_sums import anchor_sums
@@ -88,7 +89,16 @@ def recompute_contexts(
     encode: Callable[[Tensor], Tensor],
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Of a forward pass through an encoder and of its recomputation, for ``recomputed``."""
-    return contextlib.nullcontext(), _frozen_running_statistics(encode)
+    return contextlib.nullcontext(), _again(encode, requested())
+
+
+@contextlib.contextmanager
+def _again(encode: Callable[[Tensor], Tensor], backend: str) -> Iterator[None]:
+    """As the forward pass was: on its backend, and with the running statistics that it has left."""
+    # A compiled graph has but one backend.
+    on_backend = contextlib.nullcontext() if torch.compiler.is_compiling() else use_backend(backend)
+    with on_backend, _frozen_running_statistics(encode):
+        yield
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import metrix_ext as mx
 from tests.mixing.against_loops import metrix, random_lambda
 from tests.mixing.sources import (
     CHANNELS,
@@ -66,3 +67,19 @@ def test_batch_norm_statistics_move_once(build: Build) -> None:
     assert before[0].any()
     value.backward()
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+def test_backward_outside_of_use_backend(build: Build) -> None:
+    """What backward computes again is computed on the backend of the forward pass."""
+    x, labels = batch("ragged", 2)
+    gradients = []
+    for inside in (True, False):
+        source, encode = leaf(feature_map(len(labels))), SmallModel(CHANNELS)
+        with mx.use_backend("reference"):
+            value = metrix(build(CASES["ms"]), mix="feature")(x, labels, source=source, encode=encode, seed=1)
+            if inside:
+                value.backward()
+        if not inside:
+            value.backward()
+        gradients.append(source.grad)
+    assert torch.equal(*gradients)
