@@ -124,8 +124,10 @@ def test_loads_as_a_part_of_a_module(build: Build) -> None:
     start = copy.deepcopy(whole.state_dict())
     steps = batches([3, 6])
     first = [whole["memory"](*step) for step in steps]
+    filled = copy.deepcopy(whole.state_dict())
     whole.load_state_dict(start)
     assert_same_bits([whole["memory"](*step) for step in steps], first)
+    assert_same_bits(list(whole.state_dict().values()), list(filled.values()))
 
 
 def test_is_saved_whole_and_copied(build: Build) -> None:
