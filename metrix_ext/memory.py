@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .batch.checks import as_labels, check_embeddings, check_same_device
+from .distributed.ranks import Ranks, several
 from .losses import LossParts, TableLoss
 from .metrix import Metrix
 from .terms.checks import check_flag, check_whole
@@ -161,12 +161,15 @@ class CrossBatchMemory(nn.Module):
         """Puts the batch, of all processes, into the place of the oldest embeddings; None until the memory is used."""
         self.embeddings = self.embeddings.to(torch.promote_types(self.embeddings.dtype, embeddings.dtype))
         embeddings = embeddings.to(self.embeddings.dtype)
-        sizes, rank = _sizes_of_ranks(embeddings) if self.gather else ([len(embeddings)], 0)
+        ranks = Ranks() if self.gather and several() else None
+        sizes, rank = [len(embeddings)], 0
+        if ranks is not None:
+            sizes, rank = [rows for (rows,) in ranks.numbers([len(embeddings)])], ranks.rank
         total, begin = sum(sizes), sum(sizes[:rank])
         if total > self.memory_size:
             raise ValueError(f"embeddings: got {total} in a batch, expected at most {self.memory_size} as memory_size")
-        if len(sizes) > 1:
-            embeddings, labels = _all_gather(embeddings, sizes), _all_gather(labels, sizes)
+        if ranks is not None:
+            embeddings, labels = ranks.all_gather(embeddings, sizes), ranks.all_gather(labels, sizes)
         position, filled, steps = self._known_counts()
         rows = (torch.arange(total, device=labels.device) + position) % self.memory_size
         self.embeddings.index_copy_(0, rows, embeddings)
@@ -213,22 +216,3 @@ def _loss_of(criterion: Any) -> TableLoss:
             f"criterion: mixes {', '.join(criterion.mix)}, but a memory has embeddings: expected mix='embed'"
         )
     return loss
-
-
-def _sizes_of_ranks(x: Tensor) -> tuple[list[int], int]:
-    """The number of rows of every process, and which of them this is."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return [len(x)], 0
-    own = torch.tensor([len(x)], device=x.device)
-    sizes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, own)
-    return torch.cat(sizes).tolist(), dist.get_rank()
-
-
-def _all_gather(x: Tensor, sizes: list[int]) -> Tensor:
-    """The rows of all processes. Each sends as many as the largest, which every backend can do."""
-    padded = x.new_zeros((max(sizes), *x.shape[1:]))
-    padded[: len(x)] = x
-    received = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(received, padded)
-    return torch.cat([rows[:size] for rows, size in zip(received, sizes, strict=True)])

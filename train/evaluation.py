@@ -13,9 +13,8 @@ from metrix_ext.retrieval import measures, recall_at_k
 
 from .data.images import ImageSet
 from .data.loaders import Loader
-from .data.sampler import ALONE
 from .interrupt import Interrupt
-from .processes import Processes
+from .processes import ALONE, Processes
 from .training.step import AMP
 
 
@@ -38,7 +37,7 @@ class Found:
         """MAP@R and other measures by name."""
         if not names:
             return {}
-        return measures(self.embeddings, self.labels, names, 1, *(self.gallery or (None, None)))
+        return measures(self.embeddings, self.labels, names, 1, *(self.gallery or ()))
 
 
 @torch.inference_mode()
@@ -60,11 +59,7 @@ def embed(
         with torch.autocast(device.type, AMP.get(amp), enabled=amp in AMP):
             embeddings.append(model(images.to(device, memory_format=torch.channels_last)).float())
         labels.append(targets.to(device))
-    found = torch.cat(embeddings), torch.cat(labels)
-    if not processes.are_several:
-        return found
-    total = int(sum(processes.counts(len(found[1]))))
-    return processes.rows_of_all(found[0], total), processes.rows_of_all(found[1], total)
+    return processes.rows_of_all(torch.cat(embeddings)), processes.rows_of_all(torch.cat(labels))
 
 
 def search(
@@ -81,7 +76,7 @@ def search(
     if not bool(embeddings.isfinite().all()):
         return Found(embeddings, labels, {})
     gallery = None if searched.gallery is None else embed(model, searched.gallery, device, amp, interrupt, processes)
-    recall = recall_at_k(embeddings, labels, k, *(gallery or (None, None)))
+    recall = recall_at_k(embeddings, labels, k, *(gallery or ()))
     return Found(embeddings, labels, {str(at): value for at, value in recall.items()}, gallery)
 
 

@@ -13,8 +13,7 @@ import torch
 import metrix_ext as mx
 
 from . import checkpoints, options
-from .data import loaders as batches_of
-from .data import splits
+from .data import loaders, splits
 from .data.registry import DATA_SETS
 from .data.sampler import Batches
 from .data.splits import Halves
@@ -46,7 +45,7 @@ class Experiment:
     device: torch.device
     processes: Processes
     halves: Halves
-    train_loader: batches_of.Loader
+    train_loader: loaders.Loader
     batches: Batches  # of train_loader
     test: Searched
     validation: Searched | None
@@ -67,10 +66,7 @@ def run(args: argparse.Namespace) -> None:
     processes.wait()  # nothing is written before all have read
     if stored is not None:
         options.require_same(stored["config"], options.plain(args), out.path)
-    halves = splits.load(
-        args.dataset, args.data, args.image_size, args.split_seed, split=args.split, val_fraction=args.val_fraction,
-        any_count=args.any_count, skip_damaged=args.skip_damaged, workers=args.workers,
-    )  # fmt: skip
+    halves = splits.of_options(vars(args), args.workers)
     experiment = build(args, device, processes, halves, out, 0 if stored is None else stored["epoch"])
     baseline = pixel_recall(halves.test) if DATA_SETS[args.dataset].pixel_baseline else None
     introduce(experiment, baseline)
@@ -105,11 +101,11 @@ def build(
 
     def searched(queries: Any, gallery: Any = None) -> Searched:
         return Searched(
-            batches_of.evaluation_loader(queries, args, statistics, processes),
-            None if gallery is None else batches_of.evaluation_loader(gallery, args, statistics, processes),
+            loaders.evaluation_loader(queries, args, statistics, processes),
+            None if gallery is None else loaders.evaluation_loader(gallery, args, statistics, processes),
         )
 
-    train_loader, batches = batches_of.training_loader(halves.train, args, statistics, processes)
+    train_loader, batches = loaders.training_loader(halves.train, args, statistics, processes)
     validation = None if halves.validation is None else searched(halves.validation)
     miner_options = dict(args.miner_option)
     if args.miner_epsilon is not None:
@@ -179,6 +175,8 @@ def train(experiment: Experiment, interrupt: Interrupt) -> Found:
             last = measure(experiment, experiment.test, interrupt)
             experiment.first = last.recall
         print(f"untrained           {per_cent(experiment.first)}", flush=True)
+        if learner.epoch >= epochs:
+            save_checkpoint(experiment)
         while learner.epoch < epochs:
             last = add_epoch(experiment, interrupt)
             save_checkpoint(experiment)
@@ -251,7 +249,6 @@ def save_checkpoint(experiment: Experiment) -> None:
 
 def save(experiment: Experiment, baseline: float | None, last: Found, began: float) -> None:
     args, out = experiment.args, experiment.out
-    save_checkpoint(experiment)
     if experiment.processes.rank > 0:
         return
     title = f"{args.loss}, mix {','.join(args.mix) or 'none'}: unseen classes, {per_cent(last.recall)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,17 +30,18 @@ class Processes:
         """Of a batch of that many."""
         return slice(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
-    def rows_of_all(self, x: Tensor, total: int) -> Tensor:
-        """Row i of `total` is on rank i % count; here they are in order on every rank."""
+    def rows(self, total: int) -> range:
+        """Of that many rows: one in so many, as `rows_of_all` puts them together again."""
+        return range(self.rank, total, self.count)
+
+    def rows_of_all(self, x: Tensor) -> Tensor:
+        """The rows of every rank, in order."""
         if not self.are_several:
             return x
-        where = [torch.arange(rank, total, self.count) for rank in range(self.count)]
-        gathered = Ranks().all_gather(x, [len(rows) for rows in where])
-        return gathered[torch.cat(where).argsort().to(x.device)]
-
-    def counts(self, own: int) -> list[int]:
-        """A number of every rank."""
-        return [numbers[0] for numbers in Ranks().numbers([own])]
+        ranks = Ranks()
+        sizes = [size for (size,) in ranks.numbers([len(x)])]
+        where = torch.cat([torch.arange(size) * self.count + rank for rank, size in enumerate(sizes)])
+        return ranks.all_gather(x, sizes)[where.argsort().to(x.device)]
 
     def copy_buffers(self, module: nn.Module) -> None:
         """Running statistics of batch norm are those of the first process, which has seen its own images only."""
@@ -54,11 +54,14 @@ class Processes:
             dist.barrier()
 
 
+ALONE = Processes()
+
+
 def start(device_type: str) -> Processes:
     """Joins the processes that torchrun has started, if it has. Only the first one prints."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Processes()
+        return ALONE
     try:
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
@@ -77,7 +80,3 @@ def local_device() -> str:
 def end(processes: Processes) -> None:
     if processes.are_several:
         dist.destroy_process_group()
-
-
-def shard(indices: Iterable[int], processes: Processes) -> list[int]:
-    return list(indices)[processes.rank :: processes.count]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from . import checkpoints
-from .data import splits, transforms
+from .data import transforms
 from .errors import UserError
 from .files import reading
 from .model import network
@@ -39,7 +38,7 @@ def restore(run: Path, device: torch.device) -> Restored:
     path = find(run)
     stored = checkpoints.load(path)
     with reading(path, "a checkpoint"):
-        if not isinstance(stored, Mapping) or not {CONFIG, MODEL} <= stored.keys():
+        if not {CONFIG, MODEL} <= stored.keys():
             raise ValueError("it holds no model with its configuration")
         config = stored[CONFIG]
         model = network.build(
@@ -59,12 +58,3 @@ def find(run: Path) -> Path:
     if not path.exists():
         raise UserError(f"{run} holds no {CHECKPOINT}: give the folder of a run")
     return path
-
-
-def halves(config: Mapping[str, Any], data: str | None = None, workers: int = 0) -> splits.Halves:
-    """The data set of a run, split as it was. data: where it lies now, if no longer where the run found it."""
-    return splits.load(
-        config["dataset"], data or config["data"], config["image_size"], config["split_seed"],
-        split=config.get("split"), val_fraction=config.get("val_fraction", 0.0),
-        any_count=config.get("any_count", False), skip_damaged=config["skip_damaged"], workers=workers,
-    )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..batch.recompute import RandomState
 from ..losses import LossParts
 from .gathered import gathered
-from .ranks import Ranks
+from .ranks import Ranks, several
 
 
 class GlobalBatch(nn.Module):
@@ -88,7 +88,7 @@ class GlobalBatch(nn.Module):
         return self._of_global_batch(self.criterion.mixed_loss, embeddings, labels, arguments)
 
     def _of_global_batch(self, function: Any, embeddings: Tensor, labels: Any, arguments: dict[str, Any]) -> Any:
-        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(self.group) == 1:
+        if not several(self.group):
             return function(embeddings, labels, **arguments)
         ranks = Ranks(self.group)
         embeddings, labels, arguments = gathered(ranks, embeddings, labels, arguments)

@@ -17,6 +17,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def several(group: dist.ProcessGroup | None = None) -> bool:
+    """Whether torch.distributed is initialised, with more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+
+
 class Ranks:
     """The processes of a group.
 

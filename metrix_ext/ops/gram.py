@@ -52,9 +52,8 @@ def _products(x: Tensor) -> Tensor:
 
 def _gradient(grad: Tensor, x: Tensor) -> Tensor:
     chosen = backend.choose(x.device)
-    if chosen == "cuda" and float_parts.apply(
-        x
-    ):  # Triton has no kernel for the parts of grad, and others take too long
+    # Triton has no kernel for the parts of grad, and others take too long.
+    if chosen == "cuda" and float_parts.apply(x):
         return float_parts.symmetric_product(grad, x)
     if chosen != "cpu":
         with full_precision(x.device):

@@ -10,6 +10,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
 
 from train import restore
+from train.data import splits
 from train.errors import UserError
 from train.model import network
 
@@ -35,10 +36,10 @@ def test_a_checkpoint_alone_is_enough(trained):
 
 def test_the_data_set_is_split_as_it_was(trained, archive, tmp_path):
     config = restore.restore(trained, CPU).config
-    found = restore.halves(config)
+    found = splits.of_options(config, workers=0)
     assert (len(found.train), len(found.test)) == (36, 36)
     (tmp_path / "moved.npz").symlink_to(archive)
-    assert restore.halves(config, str(tmp_path / "moved.npz")).test.names == found.test.names
+    assert splits.of_options(config, 0, str(tmp_path / "moved.npz")).test.names == found.test.names
 
 
 @pytest.fixture

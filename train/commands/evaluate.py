@@ -6,16 +6,18 @@ import argparse
 import json
 from typing import Any
 
-from metrix_ext.retrieval import recall_at_k
+from torch.utils.data import DataLoader
 
+from ..data import splits
+from ..data.images import ImageSet
 from ..errors import UserError
-from ..evaluation import embed
+from ..evaluation import Searched, search
 from ..experiment import pick_device
 from ..files import replacing
 from ..interrupt import Interrupt
 from ..options.values import ks
 from ..output.report import per_cent
-from ..restore import Restored, halves, restore
+from ..restore import Restored, restore
 from . import shared
 
 PARTS = ("test", "validation", "train")
@@ -43,24 +45,27 @@ def run(args: argparse.Namespace) -> None:
 
 
 def measure(restored: Restored, args: argparse.Namespace) -> dict[str, Any]:
-    parts = halves(restored.config, args.data, args.workers)
+    parts = splits.of_options(restored.config, args.workers, args.data)
     images = getattr(parts, args.part)
     if images is None:
         raise UserError(f"--part {args.part}: the run has no {args.part} classes")
+
+    def loader(part: ImageSet) -> DataLoader:
+        part.transform = restored.transform
+        return shared.loader(part, args)
+
     gallery = parts.gallery if args.part == "test" else None
-    found = []  # embeddings and labels of the queries, then of the gallery
+    searched = Searched(loader(images), None if gallery is None else loader(gallery))
     with Interrupt() as interrupt:
-        for searched in (images, gallery):
-            if searched is not None:
-                searched.transform = restored.transform
-                found += embed(restored.model, shared.loader(searched, args), restored.device, "none", interrupt)
-    embeddings, labels, *others = found
-    recall = recall_at_k(embeddings, labels, args.k or tuple(restored.config["k"]), *others)
+        ks = args.k or tuple(restored.config["k"])
+        found = search(restored.model, searched, ks, restored.device, "none", interrupt)
+    if not found.recall:
+        raise UserError(f"{restored.path} gives embeddings that are not finite")
     return {
         "checkpoint": str(restored.path),
         "epoch": restored.epoch,
         "part": args.part,
         "images": len(images),
         "classes": len(images.names),
-        "recall_at": {str(k): value for k, value in recall.items()},
+        "recall_at": found.recall,
     }

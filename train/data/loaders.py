@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ..errors import UserError
 from ..interrupt import ignore_in_worker
-from ..processes import Processes, shard
+from ..processes import Processes
 from ..randomness import seeds
 from . import augment, transforms
 from .images import ImageSet
@@ -87,7 +87,7 @@ def evaluation_loader(
     images: ImageSet, args: argparse.Namespace, statistics: Statistics, processes: Processes
 ) -> Loader:
     """Every image once, in order; of several processes each has one in so many."""
-    own = shard(range(len(images)), processes)
+    own = processes.rows(len(images))
     if not DATA_SETS[args.dataset].photographs:
         return ArrayBatches(images, statistics, args.batch_size, own=own)
     images.transform = transforms.evaluation(args.dataset, args.image_size, statistics)

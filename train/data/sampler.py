@@ -8,10 +8,8 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..processes import Processes
+from ..processes import ALONE, Processes
 from ..randomness import Draw, seeds
-
-ALONE = Processes()
 
 
 class Choice(Protocol):

@@ -121,6 +121,15 @@ def load(
     return halves
 
 
+def of_options(options: Mapping[str, Any], workers: int, data: str | None = None) -> Halves:
+    """The data set of a run's resolved options. data: where it lies, if not where they say."""
+    return load(
+        options["dataset"], data or options["data"], options["image_size"], options["split_seed"],
+        split=options.get("split"), val_fraction=options.get("val_fraction", 0.0),
+        any_count=options.get("any_count", False), skip_damaged=options["skip_damaged"], workers=workers,
+    )  # fmt: skip
+
+
 def load_whole(name: str, path: str | None, image_size: int) -> Collection:
     # Imported by name: no data set needs the packages that only another one reads its files with.
     return import_module(f"{sources.__name__}.{name}").load(path, image_size)

@@ -104,7 +104,7 @@ def summary_of(last: dict[str, float], first: dict[str, float], lines: list[dict
     measured = [line for line in lines if "recall_at" in line]
 
     def of_best(by: str) -> dict[str, Any]:
-        best = max(measured, key=lambda line: next(iter(line[by].values())))
+        best = sections.best_by(by, measured)
         return {name: best[name] for name in ("epoch", "validation_recall_at", "recall_at") if name in best}
 
     if measured:

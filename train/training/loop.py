@@ -40,16 +40,16 @@ class Meter:
         """Adds what has come since; the last value of the whole loss. Raises Diverged if one is not a number."""
         if not self._since:
             return None
-        value = math.nan
-        for parts in self._since:
-            values = {name: part.item() for name, part in parts._asdict().items() if isinstance(part, Tensor)}
-            value = values["loss"]
-            if not math.isfinite(value):
-                raise Diverged(f"the loss became {value} in {title}: try a lower --lr or more --warmup-epochs")
+        names = [name for name, part in self._since[0]._asdict().items() if part is not None]
+        looked_at = torch.stack([getattr(parts, name) for parts in self._since for name in names]).tolist()
+        self._since.clear()
+        for begin in range(0, len(looked_at), len(names)):
+            values = dict(zip(names, looked_at[begin : begin + len(names)], strict=True))
+            if not math.isfinite(values["loss"]):
+                raise Diverged(f"the loss became {values['loss']} in {title}: try a lower --lr or more --warmup-epochs")
             for name, part in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + part
-        self._since.clear()
-        return value
+        return values["loss"]
 
 
 def train_epoch(

@@ -25,7 +25,7 @@ void anchor_sums<float>(const AnchorSumsArgs<float>& args, const AnchorSumsOutpu
                         int device, void* stream) {
   if (args.relations.anchors == 0) return;
   const DeviceGuard guard(device);
-  const int stages = is_for_tiles(args) ? tile_stages(args.size, device) : 0;
+  const int stages = tile_stages(args, device);
   if (stages > 0)
     tile_forward(args, output, workspace, stages, stream);
   else
@@ -37,7 +37,7 @@ void anchor_sums_backward<float>(const AnchorSumsArgs<float>& args, const Anchor
                                  void* workspace, int device, void* stream) {
   if (args.mixes.count == 0 || args.size == 0) return;
   const DeviceGuard guard(device);
-  const int stages = is_for_tiles(args) ? tile_stages(args.size, device) : 0;
+  const int stages = tile_stages(args, device);
   if (stages > 0)
     tile_backward(args, gradient, workspace, stages, stream);
   else

@@ -97,13 +97,16 @@ int64_t anchor_blocks(const AnchorSumsArgs<T>& args, int group) {
   return args.anchor_order != nullptr ? args.relations.anchors : ceil_div(args.relations.anchors, group);
 }
 
+// Of partial results in the workspace, at most.
+constexpr int64_t kPartialBytes = int64_t(256) << 20;
+
 // Into how many blocks the mixes of a group are split. A list may be a chunk of which one class has all mixes, and the
 // others none, whose blocks leave at once: so many that one group alone has a block of enough mixes for every
 // multiprocessor, as far as the partial results of all anchors fit.
 template <class T>
 int64_t anchor_splits(const AnchorSumsArgs<T>& args, int64_t partial_bytes) {
-  constexpr int64_t kEnoughMixes = 512, kMost = 64, kMostBytes = int64_t(256) << 20;
-  const int64_t fit = kMostBytes / std::max<int64_t>(1, partial_bytes * args.relations.anchors);
+  constexpr int64_t kEnoughMixes = 512, kMost = 64;
+  const int64_t fit = kPartialBytes / std::max<int64_t>(1, partial_bytes * args.relations.anchors);
   return std::max<int64_t>(1, std::min({args.mixes.count / kEnoughMixes, fit, kMost}));
 }
 

@@ -349,17 +349,18 @@ static __global__ void __launch_bounds__(kTableWarps* kWarp)
 
 // ---- plan --------------------------------------------------------------------------------------------------------
 
-// Whether these kernels can take the embeddings; what else a device has to have is for tile_stages().
+// Whether these kernels can take the embeddings on a device that has room for their tiles.
 inline bool is_for_tiles(const AnchorSumsArgs<float>& args) {
   return args.element == Element::kBFloat16 && args.size % 16 == 0 && args.size > 0 && args.size <= kMostTileSize &&
          uintptr_t(args.mixed) % 16 == 0 && args.mixes.examples < kMostIndex && args.relations.anchors < kMostIndex &&
          args.mixes.count > 0 && args.relations.anchors > 0;
 }
 
-// As many stages as the shared memory of a block has room for; 0 if there is not even room for one.
-inline int tile_stages(int64_t size, int device) {
+// As many stages as the shared memory of a block has room for; 0 if these kernels cannot run.
+inline int tile_stages(const AnchorSumsArgs<float>& args, int device) {
+  if (!is_for_tiles(args)) return 0;
   const int64_t most = most_shared_bytes(device);
-  return TileMemory::bytes(size, 2) <= most ? 2 : TileMemory::bytes(size, 1) <= most ? 1 : 0;
+  return TileMemory::bytes(args.size, 2) <= most ? 2 : TileMemory::bytes(args.size, 1) <= most ? 1 : 0;
 }
 
 #ifdef METRIX_TINY_BLOCKS
@@ -368,8 +369,6 @@ constexpr int64_t kTileBlocks = 3;
 constexpr int64_t kTileBlocks =
     4 * 132;  // a multiple of the multiprocessors of an H100, each of which has room for one
 #endif
-constexpr int64_t kPartialBytes = int64_t(256) << 20;
-
 inline bool is_by_class(const AnchorSumsArgs<float>& args) { return args.anchor_order != nullptr; }
 
 inline int64_t tile_chunks(const AnchorSumsArgs<float>& args) {

@@ -14,8 +14,10 @@ from tests.train.runs import check_refused, command_here
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
 
+from train import evaluation
 from train.commands import evaluate
-from train.restore import halves, restore
+from train.data import splits
+from train.restore import restore
 
 HERE = ("--device", "cpu", "--workers", 0)
 
@@ -43,9 +45,9 @@ def test_queries_search_the_gallery(trained, tmp_path, monkeypatch):
     restored = restore(trained, torch.device("cpu"))
     data = make_inshop(tmp_path)
     restored.config.update(dataset="inshop", data=str(data), any_count=True)
-    parts = halves(restored.config)
+    parts = splits.of_options(restored.config, workers=0)
     asked = []
-    monkeypatch.setattr(evaluate, "recall_at_k", lambda *given: asked.append(given) or {1: 0.5})
+    monkeypatch.setattr(evaluation, "recall_at_k", lambda *given: asked.append(given) or {1: 0.5})
     args = argparse.Namespace(part="test", data=None, k=(1,), workers=0, batch_size=10, device="cpu")
     assert evaluate.measure(restored, args)["recall_at"] == {"1": 0.5}
     ((queries, labels, k, gallery, gallery_labels),) = asked
