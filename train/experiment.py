@@ -55,6 +55,7 @@ class Experiment:
     config: dict[str, Any]
     loggers: loggers.Loggers
     first: dict[str, float] = field(default_factory=dict)  # Recall@K of the untrained network
+    unreported: dict[str, Any] = field(default_factory=dict)  # of an epoch that is trained, but not measured yet
 
 
 def run(args: argparse.Namespace) -> None:
@@ -161,7 +162,7 @@ def introduce(experiment: Experiment, baseline: float | None) -> None:
 def resume(experiment: Experiment, stored: dict[str, Any]) -> None:
     """Where the run was: between two batches of an epoch, or two epochs."""
     experiment.learner.load(stored)
-    experiment.first = stored["first"]
+    experiment.first, experiment.unreported = stored["first"], stored["unreported"]
     experiment.out.rewrite_epochs(stored["lines"])
     print(f"goes on after epoch {stored['epoch']}, batch {stored['batch']}", flush=True)
 
@@ -177,7 +178,7 @@ def train(experiment: Experiment, interrupt: Interrupt) -> Found:
         print(f"untrained           {per_cent(experiment.first)}", flush=True)
         if learner.epoch >= epochs:
             save_checkpoint(experiment)
-        while learner.epoch < epochs:
+        while learner.epoch < epochs or experiment.unreported:
             last = add_epoch(experiment, interrupt)
             save_checkpoint(experiment)
         return measure(experiment, experiment.test, interrupt) if last is None else last
@@ -192,13 +193,14 @@ def train(experiment: Experiment, interrupt: Interrupt) -> Found:
 
 
 def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:
-    """Trains for an epoch, evaluates if it is its turn, reports."""
+    """Trains for an epoch, unless that is done, evaluates if it is its turn, reports."""
     args = experiment.args
     began = time.time()
-    lr, means = learn(experiment, interrupt)
-    epoch = experiment.learner.epoch
-    line: dict[str, Any] = {"epoch": epoch, **means, "lr": lr}
-    found = None
+    if not experiment.unreported:
+        lr, means = learn(experiment, interrupt)
+        experiment.unreported = {"epoch": experiment.learner.epoch, **means, "lr": lr}
+    line = dict(experiment.unreported)
+    epoch, found = line["epoch"], None
     if epoch % args.eval_every == 0 or epoch == args.epochs:
         found = measure(experiment, experiment.test, interrupt)
         line["recall_at"] = found.recall
@@ -208,8 +210,9 @@ def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:
     line = line if args.deterministic else {**line, "seconds": round(seconds, 2)}
     experiment.out.add_epoch(line)
     experiment.loggers.epoch(line)
+    experiment.unreported = {}
     told = per_cent(found.recall) if found else ""
-    print(f"epoch {epoch:3} {means['loss']:9.4f} {told}  {seconds:.0f} s", flush=True)
+    print(f"epoch {epoch:3} {line['loss']:9.4f} {told}  {seconds:.0f} s", flush=True)
     return found
 
 
@@ -244,7 +247,7 @@ def save_checkpoint(experiment: Experiment) -> None:
         return
     state = experiment.learner.state()
     own = {"config": experiment.config, "first": experiment.first, "lines": experiment.out.epochs}
-    checkpoints.write(experiment.out.path, {**state, **own})
+    checkpoints.write(experiment.out.path, {**state, **own, "unreported": experiment.unreported})
 
 
 def save(experiment: Experiment, baseline: float | None, last: Found, began: float) -> None:

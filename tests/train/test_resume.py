@@ -63,6 +63,28 @@ def test_a_run_killed_at_random_moments(uninterrupted, archive, tmp_path):
     check_same(out, uninterrupted)
 
 
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_signal_while_an_epoch_is_measured(uninterrupted, archive, tmp_path, capsys, monkeypatch, at):
+    """The epoch is trained then, and is neither lost nor trained twice."""
+    from train import experiment
+    from train.errors import Interrupted
+
+    measure, calls = experiment.measure, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 1 + at:  # the first one is of the untrained network
+            raise Interrupted("stopped", signal.SIGTERM)
+        return measure(*given)
+
+    monkeypatch.setattr(experiment, "measure", interrupted)
+    assert run_here(capsys, *options(archive, tmp_path))[0] == 143
+    monkeypatch.undo()
+    assert len(lines(tmp_path)) == at - 1
+    assert run_here(capsys, *options(archive, tmp_path, "--resume")) == (0, "")
+    check_same(tmp_path, uninterrupted)
+
+
 def lines(out):
     path = out / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
