@@ -234,7 +234,9 @@ class ProxyAnchorLoss(ProxyLoss):
         beta, gamma, margin: b, g, m below.
         variant: "paper" is Table 1 with Eq. (10): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g, averaged
             over all proxies. "original" is Kim et al.: e^(g(s+m)) for negatives, no 1/b and 1/g, the positive part
-            averaged over the proxies that have positives and the negative part over all proxies.
+            averaged over the proxies that have positives and the negative part over all proxies. Of mixes each part
+            is averaged over the proxies that have terms on that side: with "pos-neg" those that have positives, which
+            are few where classes are many.
     """
 
     anchors = "proxies"
@@ -267,8 +269,8 @@ class ProxyAnchorLoss(ProxyLoss):
 
     def _original(self, of: AnchorSums) -> Tensor:
         positive, negative = (sigma(of.sums[:, k]) for k, sigma in enumerate(self.formula.sigma))
-        with_positives = (of.terms()[:, 0] > 0).sum().clamp(min=1)
-        return positive.sum() / with_positives + mean(negative)
+        with_terms = (of.terms() > 0).sum(0).clamp(min=1)
+        return positive.sum() / with_terms[0] + (negative.sum() / with_terms[1] if of.mixed else mean(negative))
 
 
 class ProxyNCALoss(ProxyLoss):

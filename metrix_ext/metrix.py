@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,13 +25,14 @@ from .mixing.arguments import (
     source_of,
     strengths_of,
 )
+from .mixing.balance import GradientBalance
 from .mixing.embeddings import mix_embeddings, mix_projections
 from .mixing.encoded import mix_encoded
 from .mixing.features import mix_features
 from .mixing.fused_heads import check_embedding_size, is_fused
 from .mixing.lambdas import Lambda, fixed_lambda, sample_lambda
 from .terms.beta import check_alpha
-from .terms.checks import check_flag, check_whole
+from .terms.checks import check_choice, check_flag, check_number, check_whole
 from .terms.formula import AnchorSums
 from .terms.pair_sets import PAIR_SETS, check_pairs, with_anchor
 
@@ -44,7 +46,10 @@ class Metrix(nn.Module):
         pairs: the set of pairs M(a), or several, one of which is drawn at each call: "pos-neg", "anc-neg", "pos-pos",
             "neg-neg", "anc-pos".
         alpha: lambda ~ Beta(alpha, alpha); at least 0.05.
-        strength: w of Eq. (10), one number or one per set of pairs.
+        strength: w of Eq. (10), one number or one per set of pairs; "balanced" sets it as training goes on, so that the
+            gradient of the mixed term at the embeddings has gradient_share of the norm of the clean one's. What is
+            measured for that (``balance``) is in the state dict. With mixed features or images only what reaches
+            the embeddings as anchors is seen.
         lam: "pair" draws one lambda per unordered pair of the batch, "batch" one per call; a number or a matrix
             [n, n] by (first, second) is taken as it is.
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
@@ -52,6 +57,9 @@ class Metrix(nn.Module):
             a mapping. None is 3 for "input" and all for the others.
         workspace: bytes for pooled mixes, their gradients and projections; what fits is kept for backward and not
             formed again. None is 128 MiB on a CPU and a twelfth of its memory on a GPU; few mixes take what they need.
+        mixed_loss: the loss whose formula l~ has, as ``MultiSimilarityLoss(4, 4, 0.5)``; None is ``loss`` itself, the
+            paper's choice. It compares what ``loss`` does, and proxies are those of ``loss``.
+        gradient_share: of strength="balanced".
 
     Raises:
         TypeError, ValueError: an argument is not as above, or the loss's proxies cannot be mixed so.
@@ -63,11 +71,13 @@ class Metrix(nn.Module):
         mix: str | Sequence[str] = "feature",
         pairs: str | Sequence[str] = ("pos-neg", "anc-neg"),
         alpha: float = 2.0,
-        strength: float | Mapping[str, float] | None = None,
+        strength: float | str | Mapping[str, float] | None = None,
         lam: str | float | Tensor = "pair",
         renormalize: bool = False,
         hard_negatives: int | str | Mapping[str, int | str] | None = None,
         workspace: int | None = None,
+        mixed_loss: TableLoss | None = None,
+        gradient_share: float = 0.5,
     ) -> None:
         super().__init__()
         if not isinstance(loss, TableLoss):
@@ -77,7 +87,16 @@ class Metrix(nn.Module):
         self.mix = check_names("mix", mix, MIXES)
         self.pairs = check_names("pairs", pairs, PAIR_SETS)
         self.alpha = float(alpha)
+        share = check_number("gradient_share", gradient_share, above=0)
+        self.balance = None
+        if isinstance(strength, str):
+            check_choice("strength", strength, ("balanced",))
+            strength = None
+            self.balance = GradientBalance(share, strengths_of(None, self.pairs))
         self.strength = strengths_of(strength, self.pairs)
+        of_mixes = loss if mixed_loss is None else _same_comparison(mixed_loss, loss)
+        # All that is kept of it: as a submodule it would have proxies, parameters that nothing uses.
+        self._mixed_formula, self._combine_mixed = of_mixes.formula, of_mixes.combine
         self.lam = lam_of(lam)
         self.renormalize = check_flag("renormalize", renormalize)
         self.workspace = None if workspace is None else check_whole("workspace", workspace)
@@ -123,7 +142,7 @@ class Metrix(nn.Module):
             TypeError, ValueError: an argument is missing or not as above.
         """
         batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
-        return self.loss.combine(*self._sums(batch, source, encode, seed))
+        return self._combined(embeddings, *self._sums(batch, source, encode, seed))
 
     def parts(
         self,
@@ -143,11 +162,11 @@ class Metrix(nn.Module):
         ``forward``.
         """
         batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
-        clean, mixed, strength = self._sums(batch, source, encode, seed)
+        clean, mixed, pairs = self._sums(batch, source, encode, seed)
         return LossParts(
-            loss=self.loss.combine(clean, mixed, strength),
+            loss=self._combined(embeddings, clean, mixed, pairs),
             clean=self.loss.combine(clean.detach()),
-            mixed=None if mixed is None else self.loss.combine(mixed.detach()),
+            mixed=None if mixed is None else self._combine_mixed(mixed.detach()),
         )
 
     def mixed_loss(
@@ -177,7 +196,7 @@ class Metrix(nn.Module):
         mix = draw(self.mix)
         self._check_possible(mix, pairs)
         batch = self._batch((mix,), (pairs,), embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
-        return self.loss.combine(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
+        return self._combine_mixed(self._mixed_sums(batch, mix, pairs, lam, source, encode, seed))
 
     def _batch(
         self,
@@ -207,18 +226,30 @@ class Metrix(nn.Module):
         source: Tensor | Mapping[str, Tensor] | None,
         encode: Encoder | Mapping[str, Encoder] | None,
         seed: int | None,
-    ) -> tuple[AnchorSums, AnchorSums | None, float]:
-        """The clean sums of every anchor, the mixed ones if there are any, and their strength."""
+    ) -> tuple[AnchorSums, AnchorSums | None, str]:
+        """The clean sums of every anchor, the mixed ones if there are any, and the set of pairs."""
         mix, pairs = draw(self.mix), draw(self.pairs)
-        strength = self.strength[pairs]
-        if strength == 0.0:
-            return self.loss.clean_sums(batch), None, strength
-        if mix == "embed" and self.hard_negatives[mix] is None:  # the same similarities serve both
+        if self.strength[pairs] == 0.0:
+            return self.loss.clean_sums(batch), None, pairs
+        rho = self._mixed_formula.rho
+        if mix == "embed" and self.hard_negatives[mix] is None and rho == self.loss.formula.rho:
+            # The same similarities serve both.
             lambdas = self._lambda(batch, pairs, None, seed)
-            sums = mix_embeddings(batch, self.loss.formula.rho, pairs, lambdas, self.renormalize, with_clean=True)
-            return counted(batch, "clean", *sums[2:]), counted(batch, pairs, *sums[:2]), strength
+            sums = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize, with_clean=True)
+            return counted(batch, "clean", *sums[2:]), counted(batch, pairs, *sums[:2]), pairs
         clean = self.loss.clean_sums(batch)
-        return clean, self._mixed_sums(batch, mix, pairs, None, source, encode, seed), strength
+        return clean, self._mixed_sums(batch, mix, pairs, None, source, encode, seed), pairs
+
+    def _combined(self, embeddings: Tensor, clean: AnchorSums, mixed: AnchorSums | None, pairs: str) -> Tensor:
+        """Eq. (10)."""
+        if mixed is None:
+            return self.loss.combine(clean)
+        if self.balance is None and self._combine_mixed == self.loss.combine:  # in one kernel
+            return self.loss.combine(clean, mixed, self.strength[pairs])
+        of_clean, of_mixed = self.loss.combine(clean), self._combine_mixed(mixed)
+        if self.balance is None:
+            return of_clean + self.strength[pairs] * of_mixed
+        return of_clean + self.balance(pairs, embeddings, of_clean, of_mixed) * of_mixed
 
     def _mixed_sums(
         self,
@@ -233,7 +264,7 @@ class Metrix(nn.Module):
         k = self.hard_negatives[mix]
         if k is not None:
             batch = batch.keep_hard_negatives(k)
-        rho = self.loss.formula.rho
+        rho = self._mixed_formula.rho
         lambdas = self._lambda(batch, pairs, lam, seed)
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
@@ -252,7 +283,7 @@ class Metrix(nn.Module):
         self, batch: Batch, pairs: str, lambdas: Lambda, x: Tensor, encoder: Encoder
     ) -> tuple[Tensor, ...]:
         """By the fastest way that gives what the encoder does."""
-        rho = self.loss.formula.rho
+        rho = self._mixed_formula.rho
         head = encoder if isinstance(encoder, PoolingHead) and is_fused(encoder, x) else None
         if head is None or (not head.commutes_with_mixing and backend.choose(x.device) == "reference"):
             return mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
@@ -280,3 +311,18 @@ class Metrix(nn.Module):
 
     def extra_repr(self) -> str:
         return f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+
+
+def _same_comparison(given: Any, loss: TableLoss) -> TableLoss:
+    """mixed_loss, which has to compare what the loss does: the same anchors, with the same positives and negatives."""
+    if not isinstance(given, TableLoss):
+        raise TypeError(f"mixed_loss: got {type(given).__name__}, expected a loss of metrix_ext.losses")
+    got, expected = (
+        f"{'normalised ' if of.normalize else ''}{of.anchors} with {of.candidates}" for of in (given, loss)
+    )
+    if got != expected:
+        raise ValueError(
+            f"mixed_loss: got {type(given).__name__}, which compares {got}, expected one that compares {expected} as "
+            f"{type(loss).__name__} does"
+        )
+    return given

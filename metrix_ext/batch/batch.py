@@ -89,4 +89,6 @@ class Batch:
 
 def counted(batch: Batch, pairs: str, sums: Tensor, nonzero: Tensor) -> AnchorSums:
     """The sums of every anchor of a batch, with the numbers of their terms."""
-    return AnchorSums(sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero)
+    return AnchorSums(
+        sums, lambda: count_terms(pairs, batch.relations, len(batch.order)), nonzero, mixed=pairs != "clean"
+    )

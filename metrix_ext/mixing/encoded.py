@@ -89,16 +89,24 @@ def recompute_contexts(
     encode: Callable[[Tensor], Tensor],
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Of a forward pass through an encoder and of its recomputation, for ``recomputed``."""
-    return contextlib.nullcontext(), _again(encode, requested())
+    return contextlib.nullcontext(), _Again(encode, requested())
 
 
-@contextlib.contextmanager
-def _again(encode: Callable[[Tensor], Tensor], backend: str) -> Iterator[None]:
-    """As the forward pass was: on its backend, and with the running statistics that it has left."""
-    # A compiled graph has but one backend.
-    on_backend = contextlib.nullcontext() if torch.compiler.is_compiling() else use_backend(backend)
-    with on_backend, _frozen_running_statistics(encode):
-        yield
+class _Again(contextlib.ExitStack):
+    """As the forward pass was: on its backend, and with the running statistics that it has left.
+
+    A class, since it is entered anew at each backward pass of a graph that is retained.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], backend: str) -> None:
+        super().__init__()
+        self.encode, self.backend = encode, backend
+
+    def __enter__(self) -> _Again:
+        if not torch.compiler.is_compiling():  # a compiled graph has but one backend
+            self.enter_context(use_backend(self.backend))
+        self.enter_context(_frozen_running_statistics(self.encode))
+        return self
 
 
 @contextlib.contextmanager

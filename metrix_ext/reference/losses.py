@@ -143,7 +143,9 @@ def mixed_loss(
         sums.append(sums_a)
         nonzero.append(nonzero_a)
         terms.append(torch.tensor([len(i) * (label != 0.0), len(i) * (label != 1.0)], device=labels.device))
-    of_mixes = AnchorSums(_stack(sums, embeddings), lambda: _stack(terms, labels), _stack(nonzero, embeddings))
+    of_mixes = AnchorSums(
+        _stack(sums, embeddings), lambda: _stack(terms, labels), _stack(nonzero, embeddings), mixed=True
+    )
     return loss.combine(of_mixes)
 
 

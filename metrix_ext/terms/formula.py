@@ -109,11 +109,13 @@ class AnchorSums:
         sums: [m, 2], the positive and the negative one; logarithms if the formula is exponential.
         terms: gives [m, 2], how many terms each has.
         nonzero: [m, 2], how many of them are not 0; only if the formula is linear.
+        mixed: whether they are of Eq. (9).
     """
 
     sums: Tensor
     terms: Callable[[], Tensor]
     nonzero: Tensor
+    mixed: bool = False
 
     def detach(self) -> AnchorSums:
         """The same without a gradient."""

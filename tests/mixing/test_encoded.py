@@ -17,7 +17,7 @@ from tests.mixing.sources import (
     mixed_source,
     not_refused,
 )
-from tests.support.compare import assert_close, relative_error
+from tests.support.compare import assert_close, assert_same_bits, relative_error
 from tests.support.loss_cases import CASES, DIM, batch, leaf
 from tests.support.loss_tests import Build
 
@@ -83,3 +83,13 @@ def test_backward_outside_of_use_backend(build: Build) -> None:
             value.backward()
         gradients.append(source.grad)
     assert torch.equal(*gradients)
+
+
+def test_a_retained_graph_goes_back_twice(backend: str, build: Build) -> None:
+    """Each backward pass forms the mixes again."""
+    x, labels = batch("ragged", 2)
+    features = leaf(feature_map(len(labels)))
+    criterion = metrix(build(CASES["ms"]), mix="feature")
+    loss = criterion(x, labels, source=features, encode=SmallModel(CHANNELS), seed=8)
+    first, second = (torch.autograd.grad(loss, features, retain_graph=True) for _ in range(2))
+    assert_same_bits(first, second)

@@ -105,12 +105,12 @@ def sigma(loss: Loss, examples: list[Example], positive: bool) -> Tensor | float
     return sign * log_sum(terms)
 
 
-def batch_loss(loss: Loss, examples_of: list[list[Example]], zero: Tensor) -> Tensor:
+def batch_loss(loss: Loss, examples_of: list[list[Example]], zero: Tensor, mixed: bool = False) -> Tensor:
     """The mean over all anchors; anchors whose loss is undefined count, with the value 0."""
     if not examples_of:
         return zero
     if loss.name == "pa" and loss.variant == "original":
-        return original_proxy_anchor(loss, examples_of, zero)
+        return original_proxy_anchor(loss, examples_of, zero, mixed)
     total = zero
     for examples in examples_of:
         pos, neg = sigma(loss, examples, True), sigma(loss, examples, False)
@@ -123,15 +123,18 @@ def batch_loss(loss: Loss, examples_of: list[list[Example]], zero: Tensor) -> Te
     return total / len(examples_of)
 
 
-def original_proxy_anchor(loss: Loss, examples_of: list[list[Example]], zero: Tensor) -> Tensor:
-    pos, neg, proxies_with_positives = zero, zero, 0
+def original_proxy_anchor(loss: Loss, examples_of: list[list[Example]], zero: Tensor, mixed: bool) -> Tensor:
+    """Mixed, each part is averaged over the proxies that have terms on that side; clean, the negative one over all."""
+    pos, neg, proxies_with_positives, proxies_with_negatives = zero, zero, 0, 0
     for examples in examples_of:
         pos_part, neg_part = sigma(loss, examples, True), sigma(loss, examples, False)
         assert pos_part is not None
         assert neg_part is not None
         pos, neg = pos + pos_part, neg + neg_part
         proxies_with_positives += any(x.in_pos for x in examples)
-    return pos / max(1, proxies_with_positives) + neg / len(examples_of)
+        proxies_with_negatives += any(x.in_neg for x in examples)
+    of_negatives = max(1, proxies_with_negatives) if mixed else len(examples_of)
+    return pos / max(1, proxies_with_positives) + neg / of_negatives
 
 
 def l2_normalize(x: Tensor) -> Tensor:
@@ -315,7 +318,7 @@ def mixed_loss(
             neg = hardest(side, a, neg, hard_negatives)
         ms = pair_list(pairs, a, pos, neg)
         examples_of.append([labelled(pairs, mixer.weight(i, j), dot(anchor, mixer(i, j))) for i, j in ms])
-    return batch_loss(loss, examples_of, embeddings.to(loss.dtype).sum() * 0.0)
+    return batch_loss(loss, examples_of, embeddings.to(loss.dtype).sum() * 0.0, mixed=True)
 
 
 def philox4x32(counter: Sequence[int], key: Sequence[int], rounds: int = 10) -> tuple[int, int, int, int]:
