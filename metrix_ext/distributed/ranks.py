@@ -88,6 +88,10 @@ class Ranks:
             dist.all_reduce(total, group=self.group)
         return total
 
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of x over the ranks, without a gradient."""
+        return self.sum(x) / self.count
+
     def pass_on(self, sent: Tensor, received: Tensor, step: int) -> None:
         """Sends a tensor ``step`` ranks back and receives one from ``step`` ranks ahead; negative steps turn it round.
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+
 EVERY = 10  # calls from one measurement to the next, each of which is a backward pass down to the embeddings
 KEPT = 0.9  # of a running mean, at every measurement
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 class GradientBalance(nn.Module):
@@ -39,15 +44,18 @@ class GradientBalance(nn.Module):
         self.register_buffer("norms", torch.zeros(len(self._row), 2, dtype=torch.float64))
         self.register_buffer("measured", torch.zeros(len(self._row), dtype=torch.int64))
 
-    def forward(self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor) -> Tensor:
+    def forward(
+        self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor, total: Callable[[Tensor], Tensor] = _itself
+    ) -> Tensor:
         """w, a scalar in the type of the losses, on their device, which is not waited for.
 
         Args:
             embeddings: [n, d], which both losses are functions of.
             clean, mixed: l and l~ of this call, scalars.
+            total: from a gradient as it is in this process to that of the loss of all processes.
         """
         if self.training and torch.is_grad_enabled() and embeddings.requires_grad and self._is_due(pairs):
-            self._measure(pairs, embeddings, clean, mixed)
+            self._measure(pairs, embeddings, clean, mixed, total)
         return self.strength(pairs).to(mixed)
 
     def strength(self, pairs: str) -> Tensor:
@@ -63,9 +71,13 @@ class GradientBalance(nn.Module):
         return calls % EVERY == 0
 
     @torch.compiler.disable
-    def _measure(self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor) -> None:
+    def _measure(
+        self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor, total: Callable[[Tensor], Tensor]
+    ) -> None:
         row = self._row[pairs]
-        now = torch.stack([_gradient_norm(loss, embeddings) for loss in (clean, mixed)]).to(self.norms)
+        gradients = [total(_gradient(loss, embeddings)) for loss in (clean, mixed)]
+        # The squares of half types may be beyond their range.
+        now = torch.stack([torch.linalg.vector_norm(gradient.to(self.norms)) for gradient in gradients])
         kept = KEPT * (self.measured[row] > 0).to(self.norms)
         is_finite = now.isfinite().all()
         self.norms[row] = torch.where(is_finite, kept * self.norms[row] + (1 - kept) * now, self.norms[row])
@@ -79,11 +91,7 @@ class GradientBalance(nn.Module):
         self.calls = {pairs: int(state[pairs]) for pairs in self.calls}
 
 
-def _gradient_norm(loss: Tensor, embeddings: Tensor) -> Tensor:
-    """In float32 at least: the squares of half types may be beyond their range."""
+def _gradient(loss: Tensor, embeddings: Tensor) -> Tensor:
     if not loss.requires_grad:
-        return torch.zeros((), device=loss.device)
-    (gradient,) = torch.autograd.grad(loss, embeddings, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        return torch.zeros((), device=loss.device)
-    return torch.linalg.vector_norm(gradient, dtype=torch.promote_types(gradient.dtype, torch.float32))
+        return torch.zeros_like(embeddings)
+    return torch.autograd.grad(loss, embeddings, retain_graph=True, materialize_grads=True)[0]

@@ -66,7 +66,7 @@ def mixed(
 
     def call(rows: Rows) -> Part:
         torch.manual_seed(4)
-        criterion = mx.Metrix(LOSSES[loss](), mix=mix, pairs=pairs, strength=0.7, **options).double()
+        criterion = mx.Metrix(LOSSES[loss](), mix=mix, pairs=pairs, **{"strength": 0.7, **options}).double()
         model = network(head and head())
         images, labels = map(rows.of, batch())
         features = model.backbone(images)
@@ -162,6 +162,8 @@ CALLS: dict[str, Callable[[Rows], Part]] = {
     "one lambda": mixed(lam="batch"),
     "a number": mixed("contrastive", lam=0.3),
     "mixes and pairs are drawn": mixed(mix=("input", "feature", "embed"), pairs=("pos-neg", "anc-neg", "pos-pos")),
+    "balanced": mixed(strength="balanced"),
+    "balanced embeddings": mixed(mix="embed", strength="balanced"),
     "proxies": mixed("pa", pairs=("neg-neg", "pos-neg")),
     "given lambda": given_lambda,
     "references": references,
