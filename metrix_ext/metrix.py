@@ -256,8 +256,8 @@ class Metrix(nn.Module):
         of_clean, of_mixed = self.loss.combine(clean), self._combine_mixed(mixed)
         if self.balance is None:
             return of_clean + self.strength[pairs] * of_mixed
-        of_ranks = {"total": source.ranks.mean} if isinstance(source, SourcesOfRanks) else {}
-        return of_clean + self.balance(pairs, embeddings, of_clean, of_mixed, **of_ranks) * of_mixed
+        total = source.ranks.mean if isinstance(source, SourcesOfRanks) else None
+        return of_clean + self.balance(pairs, embeddings, of_clean, of_mixed, total) * of_mixed
 
     def _mixed_sums(
         self,
