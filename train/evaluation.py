@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metrix_ext.retrieval import measures, recall_at_k
 
 from .data.images import ImageSet
 from .data.loaders import Loader
 from .interrupt import Interrupt
+from .model.network import EmbeddingModel
 from .processes import ALONE, Processes
 from .training.step import AMP
 
@@ -42,7 +43,7 @@ class Found:
 
 @torch.inference_mode()
 def embed(
-    model: nn.Module,
+    model: EmbeddingModel,
     loader: Loader,
     device: torch.device,
     amp: str,
@@ -57,13 +58,13 @@ def embed(
     embeddings, labels = [], []
     for images, targets in interrupt.batches(loader):
         with torch.autocast(device.type, AMP.get(amp), enabled=amp in AMP):
-            embeddings.append(model(images.to(device, memory_format=torch.channels_last)).float())
+            embeddings.append(model(model.statistics.to_input(images, device)).float())
         labels.append(targets.to(device))
     return processes.rows_of_all(torch.cat(embeddings)), processes.rows_of_all(torch.cat(labels))
 
 
 def search(
-    model: nn.Module,
+    model: EmbeddingModel,
     searched: Searched,
     k: tuple[int, ...],
     device: torch.device,

@@ -98,15 +98,14 @@ def build(
     """done: epochs that a resumed run has behind it."""
     seed_step(args.seed)
     learner = make_learner(args, device, num_classes=len(halves.train.names))
-    statistics = learner.model.statistics
 
     def searched(queries: Any, gallery: Any = None) -> Searched:
         return Searched(
-            loaders.evaluation_loader(queries, args, statistics, processes),
-            None if gallery is None else loaders.evaluation_loader(gallery, args, statistics, processes),
+            loaders.evaluation_loader(queries, args, processes),
+            None if gallery is None else loaders.evaluation_loader(gallery, args, processes),
         )
 
-    train_loader, batches = loaders.training_loader(halves.train, args, statistics, processes)
+    train_loader, batches = loaders.training_loader(halves.train, args, processes)
     validation = None if halves.validation is None else searched(halves.validation)
     miner_options = dict(args.miner_option)
     if args.miner_epsilon is not None:

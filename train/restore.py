@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from . import checkpoints
 from .data import transforms
@@ -20,7 +22,8 @@ CONFIG, MODEL = "config", "model"  # in a checkpoint
 
 @dataclass(frozen=True)
 class Restored:
-    """model: in evaluation mode. transform: of a picture to its input. config: the resolved options of the run."""
+    """model: in evaluation mode. transform: of a picture to pixels of its size. config: the resolved options of the
+    run."""
 
     model: network.EmbeddingModel
     transform: transforms.Transform
@@ -28,6 +31,10 @@ class Restored:
     epoch: int
     device: torch.device
     path: Path  # of the checkpoint
+
+    def input(self, picture: Image.Image) -> Tensor:
+        """Of the model, [1, 3, h, w], from a picture."""
+        return self.model.statistics.to_input(self.transform(picture)[None], self.device)
 
 
 def restore(run: Path, device: torch.device) -> Restored:
@@ -46,7 +53,7 @@ def restore(run: Path, device: torch.device) -> Restored:
             config["image_size"], config.get("tokens", "map"),
         )  # fmt: skip
         model.load_state_dict(stored[MODEL])
-        transform = transforms.evaluation(config["dataset"], config["image_size"], model.statistics)
+        transform = transforms.evaluation(config["dataset"], config["image_size"])
     model = model.eval().to(device, memory_format=torch.channels_last)
     return Restored(model, transform, config, stored["epoch"], device, path)
 

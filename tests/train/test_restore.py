@@ -25,7 +25,7 @@ def test_network_transform_and_configuration(trained):
     assert all(torch.equal(state[name], stored["model"][name]) for name in state)
     assert not found.model.training
     assert (found.config["arch"], found.epoch, found.path) == ("small", 1, trained / "checkpoint.pt")
-    images = found.transform(Image.new("RGB", (40, 30), "white"))[None]
+    images = found.input(Image.new("RGB", (40, 30), "white"))
     assert images.shape == (1, 3, 32, 32)
     torch.testing.assert_close(found.model(images).norm(dim=1), torch.ones(1))
 
@@ -55,10 +55,10 @@ def test_first_weights_and_statistics_are_of_the_network_not_of_its_file(stored,
     config = {**stored["config"], **changed}
     torch.save({**stored, "config": config, "model": model.state_dict()}, tmp_path / "c.pt")
     found = restore.restore(tmp_path / "c.pt", CPU)
-    white = found.transform(Image.new("RGB", (32, 32), "white"))
-    torch.testing.assert_close(white, torch.ones(3, 32, 32))  # (1 - 0.5) / 0.5
+    white = found.input(Image.new("RGB", (32, 32), "white"))
+    torch.testing.assert_close(white, torch.ones(1, 3, 32, 32))  # (1 - 0.5) / 0.5
     with torch.no_grad():
-        torch.testing.assert_close(found.model(white[None]), model.eval()(white[None]))
+        torch.testing.assert_close(found.model(white), model.eval()(white))
 
 
 def test_what_is_no_run(tmp_path):

@@ -81,7 +81,7 @@ class Files(Dataset[tuple[Tensor, int]]):
         except UserError:
             if not self.skip_damaged:
                 raise
-            return torch.zeros(3, self.image_size, self.image_size), DAMAGED
+            return torch.zeros(3, self.image_size, self.image_size, dtype=torch.uint8), DAMAGED
 
 
 def compute(

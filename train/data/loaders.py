@@ -1,4 +1,4 @@
-"""Batches of the parts of a data set: images normalised for the network, and labels."""
+"""Batches of the parts of a data set: pixels from 0 to 255, and labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from . import augment, transforms
 from .images import ImageSet
 from .registry import DATA_SETS
 from .sampler import BalancedBatches, Batches, Choice, RandomBatches
-from .statistics import Statistics
 
 
 class ArrayBatches:
@@ -31,7 +30,6 @@ class ArrayBatches:
     def __init__(
         self,
         images: ImageSet,
-        statistics: Statistics,
         batch_size: int,
         batches: Batches | None = None,
         own: Sequence[int] = (),
@@ -41,7 +39,6 @@ class ArrayBatches:
         self.labels = torch.from_numpy(images.labels)
         pixels = torch.from_numpy(np.stack([np.asarray(images.stored(i)) for i in range(len(images))]))
         self.pixels = pixels[:, None] if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
-        self.mean, self.std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
 
     def __len__(self) -> int:
         return -(-len(self.own) // self.batch_size) if self.batches is None else len(self.batches)
@@ -49,28 +46,25 @@ class ArrayBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.batches is None:
             for part in self.own.split(self.batch_size):
-                yield self._normalised(self.pixels[part].float()), self.labels[part]
+                yield self.pixels[part], self.labels[part]
             return
         for batch in self.batches:
             index = torch.tensor([draw.index for draw in batch])
             images = augment.random_affine(self.pixels[index].float(), [draw.seed for draw in batch])
-            yield self._normalised(images), self.labels[index]
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+            yield images, self.labels[index]
 
 
 Loader = DataLoader[Any] | ArrayBatches
 
 
 def training_loader(
-    images: ImageSet, args: argparse.Namespace, statistics: Statistics, processes: Processes
+    images: ImageSet, args: argparse.Namespace, processes: Processes
 ) -> tuple[Loader, Batches]:
     """Balanced batches, or, with 0 images per class, plain random ones; and what says which come next."""
     batches = Batches(choice(images, args), args.seed, processes)
     if not DATA_SETS[args.dataset].photographs:
-        return ArrayBatches(images, statistics, args.batch_size, batches), batches
-    images.transform = transforms.training(args.dataset, args.image_size, statistics)
+        return ArrayBatches(images, args.batch_size, batches), batches
+    images.transform = transforms.training(args.image_size)
     return DataLoader(images, batch_sampler=batches, **common(args)), batches
 
 
@@ -84,13 +78,13 @@ def choice(images: ImageSet, args: argparse.Namespace) -> Choice:
 
 
 def evaluation_loader(
-    images: ImageSet, args: argparse.Namespace, statistics: Statistics, processes: Processes
+    images: ImageSet, args: argparse.Namespace, processes: Processes
 ) -> Loader:
     """Every image once, in order; of several processes each has one in so many."""
     own = processes.rows(len(images))
     if not DATA_SETS[args.dataset].photographs:
-        return ArrayBatches(images, statistics, args.batch_size, own=own)
-    images.transform = transforms.evaluation(args.dataset, args.image_size, statistics)
+        return ArrayBatches(images, args.batch_size, own=own)
+    images.transform = transforms.evaluation(args.dataset, args.image_size)
     return DataLoader(Subset(images, own), batch_size=args.batch_size, **common(args))
 
 

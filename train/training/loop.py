@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from metrix_ext.losses import LossParts
@@ -75,7 +74,9 @@ def train_epoch(
         disable=rank > 0 or not sys.stderr.isatty(),
     )  # fmt: skip
     try:
-        for images, labels in on_device(bar, device):
+        for pixels, labels in bar:
+            images = learner.model.statistics.to_input(pixels, device)
+            labels = labels.to(device, non_blocking=True)
             seed_step(seed, learner.epoch, learner.batch, 1 + rank)
             meter.add(step(images, labels))
             learner.batch += 1
@@ -89,9 +90,3 @@ def train_epoch(
     if "mixed" not in means:
         return {"loss": means["loss"]}
     return {"loss": means["loss"], "clean": means["clean"], "mixed": means["loss"] - means["clean"]}
-
-
-def on_device(batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    for images, labels in batches:
-        images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        yield images, labels.to(device, non_blocking=True)

@@ -39,7 +39,7 @@ def read(path):
 def expected_of(trained, folder, path):
     restored = restore(trained, torch.device("cpu"))
     with torch.no_grad():
-        return restored.model(restored.transform(decode(folder / path))[None])[0].numpy()
+        return restored.model(restored.input(decode(folder / path)))[0].numpy()
 
 
 def test_every_image_with_its_path(trained, images, tmp_path, capsys):

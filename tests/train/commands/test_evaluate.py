@@ -55,7 +55,7 @@ def test_queries_search_the_gallery(trained, tmp_path, monkeypatch):
     assert labels.tolist() == parts.test.labels.tolist()
     assert gallery_labels.tolist() == parts.gallery.labels.tolist()
     with torch.no_grad():
-        first = restored.model(restored.transform(parts.gallery.picture(0))[None])[0]
+        first = restored.model(restored.input(parts.gallery.picture(0)))[0]
     torch.testing.assert_close(gallery[0], first, atol=1e-5, rtol=0)
     asked.clear()
     args.part = "train"

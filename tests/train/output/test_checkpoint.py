@@ -30,7 +30,7 @@ def test_a_checkpoint_gives_back_the_recall_of_its_run(torchvision, archive, tmp
     model = network.build(args.arch, args.weights, args.embedding_size, args.pool)
     model.load_state_dict(stored["model"])
     half = splits.load(args.dataset, args.data, args.image_size, args.split_seed).test
-    loader = loaders.evaluation_loader(half, args, model.statistics, Processes())
+    loader = loaders.evaluation_loader(half, args, Processes())
     embeddings, labels = embed(model, loader, torch.device("cpu"), "none", Interrupt())
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert recall_at_k(embeddings, labels, k=1)[1] == pytest.approx(summary["recall_at"]["1"], abs=0.03)
