@@ -20,6 +20,7 @@ from .mixing.arguments import (
     encoder_of,
     hard_negatives_of,
     lam_of,
+    margins_of,
     seed_of,
     source_of,
     strengths_of,
@@ -31,7 +32,7 @@ from .mixing.fused_heads import check_embedding_size, is_fused
 from .mixing.lambdas import Lambda, fixed_lambda, sample_lambda
 from .terms.beta import check_alpha
 from .terms.checks import check_flag, check_whole
-from .terms.formula import AnchorSums
+from .terms.formula import AnchorSums, Formula
 from .terms.pair_sets import PAIR_SETS, check_pairs, with_anchor
 
 
@@ -50,6 +51,10 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
+        mixed_margins: (m_plus, m_minus) let the margin of a mix follow its label y: it is y m_plus + (1 - y) m_minus, in
+            both sums, in place of the loss's own. y is lambda for "pos-neg" and "anc-neg", 1 for "pos-pos" and
+            "anc-pos" and 0 for "neg-neg". What margins mean in a loss stands there; NCA, ProxyNCA and ProxyNCA++ have
+            none. None is the loss's own margin, the same for every mix.
         workspace: bytes for pooled mixes, their gradients and projections; what fits is kept for backward and not
             formed again. None is 128 MiB on a CPU and a twelfth of its memory on a GPU; few mixes take what they need.
 
@@ -68,6 +73,7 @@ class Metrix(nn.Module):
         renormalize: bool = False,
         hard_negatives: int | str | Mapping[str, int | str] | None = None,
         workspace: int | None = None,
+        mixed_margins: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(loss, TableLoss):
@@ -82,6 +88,8 @@ class Metrix(nn.Module):
         self.renormalize = check_flag("renormalize", renormalize)
         self.workspace = None if workspace is None else check_whole("workspace", workspace)
         self.hard_negatives = hard_negatives_of(hard_negatives)
+        self.mixed_margins = margins_of(mixed_margins)
+        self._mixed_formula()  # refuses margins of a loss that has none
         for mix_name in self.mix:
             for pairs_name in self.pairs:
                 self._check_possible(mix_name, pairs_name)
@@ -215,7 +223,8 @@ class Metrix(nn.Module):
             return self.loss.clean_sums(batch), None, strength
         if mix == "embed" and self.hard_negatives[mix] is None:  # the same similarities serve both
             lambdas = self._lambda(batch, pairs, None, seed)
-            sums = mix_embeddings(batch, self.loss.formula.rho, pairs, lambdas, self.renormalize, with_clean=True)
+            rho, clean_rho = self._mixed_formula().rho, self.loss.formula.rho
+            sums = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize, clean_rho)
             return counted(batch, "clean", *sums[2:]), counted(batch, pairs, *sums[:2]), strength
         clean = self.loss.clean_sums(batch)
         return clean, self._mixed_sums(batch, mix, pairs, None, source, encode, seed), strength
@@ -233,7 +242,7 @@ class Metrix(nn.Module):
         k = self.hard_negatives[mix]
         if k is not None:
             batch = batch.keep_hard_negatives(k)
-        rho = self.loss.formula.rho
+        rho = self._mixed_formula().rho
         lambdas = self._lambda(batch, pairs, lam, seed)
         if mix == "embed":
             sums, nonzero = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize)
@@ -252,7 +261,7 @@ class Metrix(nn.Module):
         self, batch: Batch, pairs: str, lambdas: Lambda, x: Tensor, encoder: Encoder
     ) -> tuple[Tensor, ...]:
         """By the fastest way that gives what the encoder does."""
-        rho = self.loss.formula.rho
+        rho = self._mixed_formula().rho
         head = encoder if isinstance(encoder, PoolingHead) and is_fused(encoder, x) else None
         if head is None or (not head.commutes_with_mixing and backend.choose(x.device) == "reference"):
             return mix_encoded(batch, rho, pairs, lambdas, x, encoder, self.loss.normalize)
@@ -268,6 +277,10 @@ class Metrix(nn.Module):
             return fixed_lambda(batch, pairs, given)
         return sample_lambda(batch, pairs, given, self.alpha, seed_of(seed, batch.order.device))
 
+    def _mixed_formula(self) -> Formula:
+        """That of a mixed term. Raises ValueError if its margin is to be replaced and it has none."""
+        return self.loss.formula.with_margins(self.mixed_margins)
+
     def _check_possible(self, mix: str, pairs: str) -> None:
         name = type(self.loss).__name__
         if mix != "embed" and self.loss.candidates == "proxies":
@@ -279,4 +292,5 @@ class Metrix(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        return f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+        told = f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+        return told if self.mixed_margins is None else f"{told}, mixed_margins={self.mixed_margins}"
