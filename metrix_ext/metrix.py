@@ -51,10 +51,10 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
-        mixed_margins: (m_plus, m_minus) let the margin of a mix follow its label y: it is y m_plus + (1 - y) m_minus, in
-            both sums, in place of the loss's own. y is lambda for "pos-neg" and "anc-neg", 1 for "pos-pos" and
-            "anc-pos" and 0 for "neg-neg". What margins mean in a loss stands there; NCA, ProxyNCA and ProxyNCA++ have
-            none. None is the loss's own margin, the same for every mix.
+        mixed_margins: (m_plus, m_minus) let the margin of a mix follow its label y, as y m_plus + (1 - y) m_minus, in
+            place of the loss's own. y is lambda for "pos-neg" and "anc-neg", 1 for "pos-pos" and "anc-pos", 0 for
+            "neg-neg". What a margin is to a loss stands there; NCA, ProxyNCA and ProxyNCA++ have none. None is the
+            loss's own margin for every mix.
         workspace: bytes for pooled mixes, their gradients and projections; what fits is kept for backward and not
             formed again. None is 128 MiB on a CPU and a twelfth of its memory on a GPU; few mixes take what they need.
 

@@ -146,8 +146,9 @@ void sums(Sides sides, const Row<T>& row, const Side side[2], PartialSum<T> sums
 
 template <class T, class Side>
 T gradient(Sides sides, const Row<T>& row, const Side side[2], const RowGradient<T>& into) {
-  return specialise(sides, row, side,
-                    [&]<Sides S, bool Mixed, bool Margins>() { return gradient_of<S, Mixed, Margins>(row, side, into); });
+  return specialise(sides, row, side, [&]<Sides S, bool Mixed, bool Margins>() {
+    return gradient_of<S, Mixed, Margins>(row, side, into);
+  });
 }
 
 }  // namespace
