@@ -172,6 +172,12 @@ METRIX_FN LargerWeight<T> larger_weight(T lambda) {
 
 // ---- rho of Table 1 ---------------------------------------------------------------------------------------
 
+// What rho is of: a margin that follows the label is taken off the similarity.
+template <class T, class S>
+METRIX_FN T less_margin(T s, S margin_range, T label) {
+  return s - margin_range * label;
+}
+
 // Contrastive: rho(s) = max(scale * s + shift, floor), the floor being 0 or minus infinity.
 template <class T, class S>
 METRIX_FN T linear_rho(T s, S scale, S shift, S floor) {

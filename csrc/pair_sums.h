@@ -13,13 +13,14 @@ namespace metrix {
 // The mixing sets M(a), and the clean sums over P(a) and N(a).
 enum class Pairs { kClean, kPosNeg, kAncNeg, kPosPos, kNegNeg, kAncPos };
 
-// rho of one side of Table 1: e^(scale s + shift), or max(scale s + shift, floor).
+// rho of one side of Table 1: e^(scale t + shift), or max(scale t + shift, floor), where t = s - margin_range y for a
+// term of label y. margin_range is 0 unless y is lambda: one label for all terms is a part of the shift.
 struct RhoSide {
-  double scale, shift, floor;
+  double scale, shift, floor, margin_range;
 };
 
 struct Rho {
-  bool exponential;  // then the sums come out as natural logarithms
+  bool exponential;  // then the sums come out as natural logarithms, and both sides have one margin_range
   RhoSide positive, negative;
 };
 
@@ -28,7 +29,7 @@ struct PairSumsArgs {
   int64_t anchors;   // m
   int64_t examples;  // n
   Pairs pairs;
-  Rho rho;
+  Rho rho, clean_rho;
   bool renormalize;
 
   const T* similarity;  // [m, n] s(a, x)
@@ -58,6 +59,7 @@ struct PairSumsArgs {
   PairSumsArgs clean() const {
     PairSumsArgs args = *this;
     args.pairs = Pairs::kClean;
+    args.rho = clean_rho;
     args.renormalize = false;
     return args;
   }

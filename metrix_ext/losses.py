@@ -134,6 +134,9 @@ class ContrastiveLoss(TableLoss):
         margin: m.
         aggregate: "sum" is Eq. (1); "mean" divides each of the two sums of an anchor by its number of terms,
             "mean-nonzero" by its number of terms that are not 0.
+
+    Mixed with ``Metrix(..., mixed_margins=...)``, the margin m(y) of a mix is that of its negative term,
+    (1 - y) [s - m(y)]_+; the positive term -y s has none.
     """
 
     def __init__(self, margin: float = 0.5, aggregate: str = "sum", normalize: bool = True) -> None:
@@ -154,7 +157,11 @@ class ContrastiveLoss(TableLoss):
 
 
 class LiftedStructureLoss(TableLoss):
-    """[log sum_P e^-s + log sum_N e^(s-m)]_+ (Hermans et al. 2017, after Song et al. 2016)."""
+    """[log sum_P e^-s + log sum_N e^(s-m)]_+ (Hermans et al. 2017, after Song et al. 2016).
+
+    Mixed with ``Metrix(..., mixed_margins=...)``, the exponents of a mix are m(y) - s and s - m(y). A positive example
+    has the margin 0 there, a negative one m.
+    """
 
     def __init__(self, margin: float = 0.5, normalize: bool = True) -> None:
         margin = check_number("margin", margin)
@@ -163,7 +170,11 @@ class LiftedStructureLoss(TableLoss):
 
 
 class BinomialDevianceLoss(TableLoss):
-    """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014)."""
+    """log(1 + sum_P e^(-b(s-m))) + log(1 + sum_N e^(g(s-m))) (Yi et al. 2014).
+
+    Mixed with ``Metrix(..., mixed_margins=...)``, the exponents of a mix are -b(s-m(y)) and g(s-m(y)): (m, m) changes
+    nothing.
+    """
 
     def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         beta, gamma, margin = _scales_and_margin(beta, gamma, margin)
@@ -172,7 +183,11 @@ class BinomialDevianceLoss(TableLoss):
 
 
 class MultiSimilarityLoss(TableLoss):
-    """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019)."""
+    """Eq. (2): log(1 + sum_P e^(-b(s-m)))/b + log(1 + sum_N e^(g(s-m)))/g (Wang et al. 2019).
+
+    Mixed with ``Metrix(..., mixed_margins=...)``, the exponents of a mix are -b(s-m(y)) and g(s-m(y)): (m, m) changes
+    nothing.
+    """
 
     def __init__(self, beta: float = 18.0, gamma: float = 75.0, margin: float = 0.77, normalize: bool = True) -> None:
         beta, gamma, margin = _scales_and_margin(beta, gamma, margin)
@@ -188,7 +203,7 @@ class NCALoss(TableLoss):
 
 
 def _nca(scale: float) -> Formula:
-    return Formula((Rho(scale), Rho(scale)), (Sigma("log", -1.0), Sigma("log")))
+    return Formula((Rho(scale), Rho(scale)), (Sigma("log", -1.0), Sigma("log")), has_margin=False)
 
 
 class ProxyLoss(TableLoss):
@@ -237,6 +252,9 @@ class ProxyAnchorLoss(ProxyLoss):
             averaged over the proxies that have positives and the negative part over all proxies. Of mixes each part
             is averaged over the proxies that have terms on that side: with "pos-neg" those that have positives, which
             are few where classes are many.
+
+    Mixed with ``Metrix(..., mixed_margins=...)``, the exponents of a mix are -b(s-m(y)) and g(s-m(y)) in both variants.
+    A positive example has the margin m there; a negative one m in "paper" and -m in "original".
     """
 
     anchors = "proxies"

@@ -21,6 +21,7 @@ from .mixing.arguments import (
     encoder_of,
     hard_negatives_of,
     lam_of,
+    margins_of,
     seed_of,
     source_of,
     strengths_of,
@@ -55,6 +56,10 @@ class Metrix(nn.Module):
         renormalize: whether mixed embeddings ("embed") are l2-normalised again. Mixed features and images always are.
         hard_negatives: keep only that many negatives of highest similarity per anchor; "all", or one value per mix in
             a mapping. None is 3 for "input" and all for the others.
+        mixed_margins: (m_plus, m_minus) let the margin of a mix follow its label y, as y m_plus + (1 - y) m_minus, in
+            place of the loss's own. y is lambda for "pos-neg" and "anc-neg", 1 for "pos-pos" and "anc-pos", 0 for
+            "neg-neg". What a margin is to a loss stands there; NCA, ProxyNCA and ProxyNCA++ have none. None is the
+            loss's own margin for every mix.
         workspace: bytes for pooled mixes, their gradients and projections; what fits is kept for backward and not
             formed again. None is 128 MiB on a CPU and a twelfth of its memory on a GPU; few mixes take what they need.
         mixed_loss: the loss whose formula l~ has, as ``MultiSimilarityLoss(4, 4, 0.5)``; None is ``loss`` itself, the
@@ -76,6 +81,7 @@ class Metrix(nn.Module):
         renormalize: bool = False,
         hard_negatives: int | str | Mapping[str, int | str] | None = None,
         workspace: int | None = None,
+        mixed_margins: tuple[float, float] | None = None,
         mixed_loss: TableLoss | None = None,
         gradient_share: float = 0.5,
     ) -> None:
@@ -94,9 +100,11 @@ class Metrix(nn.Module):
             strength = None
             self.balance = GradientBalance(share, strengths_of(None, self.pairs))
         self.strength = strengths_of(strength, self.pairs)
+        self.mixed_margins = margins_of(mixed_margins)
         of_mixes = loss if mixed_loss is None else _same_comparison(mixed_loss, loss)
         # All that is kept of it: as a submodule it would have proxies, parameters that nothing uses.
-        self._mixed_formula, self._combine_mixed = of_mixes.formula, of_mixes.combine
+        self._mixed_formula = of_mixes.formula.with_margins(self.mixed_margins)
+        self._combine_mixed = of_mixes.combine
         self.lam = lam_of(lam)
         self.renormalize = check_flag("renormalize", renormalize)
         self.workspace = None if workspace is None else check_whole("workspace", workspace)
@@ -231,11 +239,11 @@ class Metrix(nn.Module):
         mix, pairs = draw(self.mix), draw(self.pairs)
         if self.strength[pairs] == 0.0:
             return self.loss.clean_sums(batch), None, pairs
-        rho = self._mixed_formula.rho
-        if mix == "embed" and self.hard_negatives[mix] is None and rho == self.loss.formula.rho:
-            # The same similarities serve both.
+        rho, clean_rho = self._mixed_formula.rho, self.loss.formula.rho
+        one_kind = rho[0].exponential == clean_rho[0].exponential
+        if mix == "embed" and self.hard_negatives[mix] is None and one_kind:  # the same similarities serve both
             lambdas = self._lambda(batch, pairs, None, seed)
-            sums = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize, with_clean=True)
+            sums = mix_embeddings(batch, rho, pairs, lambdas, self.renormalize, clean_rho)
             return counted(batch, "clean", *sums[2:]), counted(batch, pairs, *sums[:2]), pairs
         clean = self.loss.clean_sums(batch)
         return clean, self._mixed_sums(batch, mix, pairs, None, source, encode, seed), pairs
@@ -318,7 +326,8 @@ class Metrix(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        return f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+        told = f"mix={self.mix}, pairs={self.pairs}, alpha={self.alpha}, strength={self.strength}"
+        return told if self.mixed_margins is None else f"{told}, mixed_margins={self.mixed_margins}"
 
 
 def _same_comparison(given: Any, loss: TableLoss) -> TableLoss:

@@ -25,6 +25,8 @@ PairSumsArgs<T> make_args(py::handle a) {
   std::tie(args.anchors, args.examples) = field<"shape", std::pair<int64_t, int64_t>>(similarity);
   args.pairs = parse_pairs(field<"pairs", std::string>(a));
   args.rho = make_rho(field<"exponential", bool>(a), field<"rho", RhoNumbers>(a));
+  const auto clean_rho = field<"clean_rho", py::list>(a);
+  if (!clean_rho.empty()) args.clean_rho = make_rho(field<"clean_exponential", bool>(a), clean_rho.cast<RhoNumbers>());
   args.first_row = field<"first_row", int64_t>(a);
   args.rows = field<"rows", int64_t>(a);
   args.similarity = py::cast<In<T>>(similarity);

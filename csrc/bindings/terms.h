@@ -19,11 +19,11 @@ inline Pairs parse_pairs(const std::string& name) {
   throw std::invalid_argument("unknown set of pairs: " + name);
 }
 
-// Scale, shift and floor of the positive side, then of the negative, as flat() of metrix_ext/terms/formula.py.
-using RhoNumbers = std::array<double, 6>;
+// Those of the positive side, then of the negative, as flat() of metrix_ext/terms/formula.py.
+using RhoNumbers = std::array<double, 8>;
 
 inline Rho make_rho(bool exponential, const RhoNumbers& r) {
-  return {exponential, {r[0], r[1], r[2]}, {r[3], r[4], r[5]}};
+  return {exponential, {r[0], r[1], r[2], r[3]}, {r[4], r[5], r[6], r[7]}};
 }
 
 }  // namespace metrix::bindings

@@ -48,6 +48,14 @@ def strengths_of(strength: float | Mapping[str, float] | None, pairs: tuple[str,
     return {name: float(strength[name]) for name in pairs}
 
 
+def margins_of(given: Sequence[float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise ValueError(f"mixed_margins: got {given!r}, expected two numbers (m_plus, m_minus) or None")
+    return check_number("mixed_margins", given[0]), check_number("mixed_margins", given[1])
+
+
 def hard_negatives_of(given: int | str | Mapping[str, int | str] | None) -> dict[str, int | None]:
     """One value per mix; None is all."""
     chosen: dict[str, int | None] = {mix: HARD_NEGATIVES.get(mix) for mix in MIXES}

@@ -23,15 +23,20 @@ Sums = tuple[Tensor, ...]  # and how many terms are not 0, [m, 2] each
 
 
 def mix_embeddings(
-    batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool, with_clean: bool = False
+    batch: Batch,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    lam: Lambda,
+    renormalize: bool,
+    clean_rho: tuple[Rho, Rho] | None = None,
 ) -> Sums:
     """Embedding mixup: v = mix(f(x), f(x')).
 
     Returns:
-        Both [m, 2], and with_clean those of the clean sums, from the same similarities.
+        Both [m, 2], and with clean_rho those of the clean sums, from the same similarities.
     """
     anchors, examples = batch.anchors, batch.examples
-    take = partial(pair_sums, with_clean=with_clean)
+    take = partial(pair_sums, clean_rho=clean_rho)
     if with_anchor(pairs):
         if batch.anchors_are_examples and not is_large(batch):
             gram = batch.similarity if renormalize else None
@@ -53,7 +58,7 @@ def mix_embeddings(
 
         def factorised(similarity: Tensor, relations: Relations, _: slice) -> Sums:
             mixed = factorised_sums(similarity, relations, rho, values)
-            return (*mixed, *pair_sums(similarity, relations, rho)) if with_clean else mixed
+            return mixed if clean_rho is None else (*mixed, *pair_sums(similarity, relations, clean_rho))
 
         return sums_of_anchors(batch, factorised)
 

@@ -4,6 +4,8 @@ With v = lambda p + (1 - lambda) n not normalised again, an exponential of s(a, 
 pairs (p, n) is the product of a sum over positives and a sum over negatives:
 
     log sum_pn y e^(b s(a, v) + c) = log y + c + log sum_P e^(b lambda s(a, p)) + log sum_N e^(b (1 - lambda) s(a, n))
+
+A margin that follows the label is one number for all, a part of c.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def factorised_sums(
     for side, label in zip(rho, (lam, 1 - lam), strict=True):
         factor = Rho(side.scale)
         factors, _ = pair_sums(scaled, relations, (factor, factor))
-        columns.append(label.log() + side.shift + factors.sum(1))
+        shift = side.shift - side.scale * side.margin_range * lam
+        columns.append(label.log() + shift + factors.sum(1))
     sums = torch.stack(columns, 1)
     # No pair, or no weight: nothing flows back, whatever comes from above or is in the set that is not empty.
     empty = (sums == -math.inf) | (count_terms("pos-neg", relations, similarity.shape[1]) == 0)

@@ -58,7 +58,7 @@ def mix_features(
         features = features.contiguous(memory_format=torch.channels_last)
     exact = compute_dtype(features)
     others_wanted = may_need_gradient(anchors) or (bias is not None and may_need_gradient(bias))
-    exponential, numbers = flat(rho)
+    exponential, numbers = flat(rho, pairs)
     arguments = FeatureSumsArguments(
         features=features,
         weight=weight,

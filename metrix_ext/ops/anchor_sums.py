@@ -39,7 +39,7 @@ def anchor_sums(
         mixed: [p, d] the embedded mixes, float16, bfloat16, float32 or float64.
         anchors: [m, d] float64 for float64 mixes, float32 otherwise.
         relations: who is positive and negative for whom, of m anchors and n examples.
-        rho: of the positive and the negative side; both exponential or neither.
+        rho: of the positive and the negative side; both exponential, of one margin_range, or neither.
         pairs: the name of a set of pairs.
         mixes: the list, lambda in the type of the anchors. No gradient flows to lambda.
         both_orders: one mix serves anchors that have its second as the first too, with 1 - lambda.
@@ -56,7 +56,8 @@ def anchor_sums(
     check_anchor_sums(mixed, anchors, relations, pairs, mixes)
     if backend.choose(mixed.device) == "reference":
         return reference.anchor_sums(mixed, anchors, relations, rho, pairs, mixes, both_orders, normalize)
-    arguments = AnchorSumsArguments.of(mixed, anchors, relations, mixes, pairs, both_orders, normalize, *flat(rho))
+    numbers = flat(rho, pairs)
+    arguments = AnchorSumsArguments.of(mixed, anchors, relations, mixes, pairs, both_orders, normalize, *numbers)
     sums, nonzero = _differentiable(*arguments)
     return sums, nonzero.detach()
 

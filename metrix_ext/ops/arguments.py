@@ -12,7 +12,8 @@ from .signature import SymInt
 
 
 class PairSumsArguments(NamedTuple):
-    """Of pair_sums, whose documentation says what they are; ``exponential`` and ``rho`` as ``terms.formula.flat``."""
+    """Of pair_sums, whose documentation says what they are; ``exponential`` and ``rho`` as ``terms.formula.flat``, and
+    the same of the clean sums, of which ``clean_rho`` is empty where there are none."""
 
     similarity: Tensor
     positives: Tensor
@@ -28,6 +29,8 @@ class PairSumsArguments(NamedTuple):
     self_similarity: Tensor | None
     self_sqnorm: Tensor | None
     first_row: SymInt
+    clean_exponential: bool
+    clean_rho: list[float]
 
     @property
     def with_anchor(self) -> bool:
@@ -49,7 +52,15 @@ class PairSumsArguments(NamedTuple):
     def clean(self) -> PairSumsArguments:
         """Those of the clean sums of the same anchors."""
         return self._replace(
-            pairs="clean", lam=None, gram=None, sqnorm=None, self_similarity=None, self_sqnorm=None, first_row=0
+            pairs="clean",
+            exponential=self.clean_exponential,
+            rho=self.clean_rho,
+            lam=None,
+            gram=None,
+            sqnorm=None,
+            self_similarity=None,
+            self_sqnorm=None,
+            first_row=0,
         )
 
 

@@ -41,7 +41,7 @@ def pair_sums(
     self_similarity: Tensor | None = None,
     self_sqnorm: Tensor | None = None,
     first_row: int = 0,
-    with_clean: bool = False,
+    clean_rho: tuple[Rho, Rho] | None = None,
 ) -> tuple[Tensor, ...]:
     """Both sums of every anchor: over P(a) and N(a) if ``pairs`` is "clean", over V(a) of a set of pairs otherwise.
 
@@ -55,7 +55,7 @@ def pair_sums(
     Args:
         similarity: [m, n] s(a, x), float16, bfloat16, float32 or float64; half types are computed in float32.
         relations: who is positive and negative for whom.
-        rho: of the positive and the negative side; both exponential or neither.
+        rho: of the positive and the negative side; both exponential, of one margin_range, or neither.
         pairs: "clean" or the name of a set of pairs.
         lam: weight of the first of a pair, in [0, 1]: one element or a matrix as above. No gradient flows to it.
         gram: inner products of what is mixed, a matrix as above; given, mixed examples are renormalised.
@@ -64,12 +64,13 @@ def pair_sums(
             diagonal of similarity, for anchors that are the examples.
         self_sqnorm: [m] squared norm of the anchor as a source; sets with the anchor, with gram, likewise.
         first_row: the example of the first row of a window; 0 otherwise.
-        with_clean: with a set of pairs, give the clean sums, too: one gradient of the similarities serves both.
+        clean_rho: with a set of pairs, give the clean sums, too, by this rho: one gradient of the similarities serves
+            both.
 
     Returns:
         sums [m, 2], natural logarithms if rho is exponential (minus infinity, with no gradient, for an empty set);
         nonzero [m, 2], the number of terms that are not 0 (linear rho; undefined otherwise). float32 or float64. And
-        with_clean these two of the clean sums.
+        with clean_rho these two of the clean sums.
 
     Raises:
         TypeError, ValueError: an argument is not as above.
@@ -83,7 +84,8 @@ def pair_sums(
             lam=lam, gram=gram, sqnorm=sqnorm, self_similarity=self_similarity, self_sqnorm=self_sqnorm
         )
     )
-    exponential, numbers = flat(rho)
+    exponential, numbers = flat(rho, pairs)
+    clean_exponential, clean_numbers = (False, []) if clean_rho is None else flat(clean_rho, "clean")
     arguments = PairSumsArguments(
         similarity=similarity.to(dtype),
         positives=relations.positives,
@@ -99,28 +101,30 @@ def pair_sums(
         self_similarity=self_similarity,
         self_sqnorm=self_sqnorm,
         first_row=first_row,
+        clean_exponential=clean_exponential,
+        clean_rho=clean_numbers,
     )
     check_pair_sums(arguments)
-    if with_clean and pairs == "clean":
-        raise ValueError("with_clean: got True, expected False with pairs='clean'")
+    if clean_rho is not None and pairs == "clean":
+        raise ValueError(f"clean_rho: got {clean_rho}, expected None with pairs='clean'")
     if backend.choose(similarity.device) == "reference":
-        return _reference(arguments, relations, rho, with_clean)
-    sums, rest, clean, clean_rest = _differentiable(*arguments, with_clean)
-    return (sums, rest.detach(), clean, clean_rest.detach()) if with_clean else (sums, rest.detach())
+        return _reference(arguments, relations, rho, clean_rho)
+    sums, rest, clean, clean_rest = _differentiable(*arguments)
+    return (sums, rest.detach()) if clean_rho is None else (sums, rest.detach(), clean, clean_rest.detach())
 
 
 def _reference(
-    a: PairSumsArguments, relations: Relations, rho: tuple[Rho, Rho], with_clean: bool
+    a: PairSumsArguments, relations: Relations, rho: tuple[Rho, Rho], clean_rho: tuple[Rho, Rho] | None
 ) -> tuple[Tensor, ...]:
     mixing = a.lam, a.gram, a.sqnorm, a.self_similarity, a.self_sqnorm, a.first_row
     mixed = reference.pair_sums(a.similarity, relations, rho, a.pairs, *mixing)
-    return (*mixed, *reference.pair_sums(a.similarity, relations, rho)) if with_clean else mixed
+    return mixed if clean_rho is None else (*mixed, *reference.pair_sums(a.similarity, relations, clean_rho))
 
 
 # ---- schema ---------------------------------------------------------------------------------------------------
 
 # The sums and what rounding took from them; the same of the clean sums, or nothing.
-LIBRARY.define(f"pair_sums({SIGNATURE.schema}, bool with_clean) -> (Tensor, Tensor, Tensor, Tensor)")
+LIBRARY.define(f"pair_sums({SIGNATURE.schema}) -> (Tensor, Tensor, Tensor, Tensor)")
 LIBRARY.define(
     "pair_sums_backward(Tensor grad_sums, Tensor sums, Tensor rest, "
     f"Tensor grad_clean, Tensor clean, Tensor clean_rest, {SIGNATURE.schema})"
@@ -142,13 +146,13 @@ class PairSumsGradients(NamedTuple):
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, ...]:
-    a, with_clean = SIGNATURE.contiguous(inputs), inputs[-1]
+    a = SIGNATURE.contiguous(inputs)
     if backend.choose(a.similarity.device) == "triton":
         from .triton import pair_sums as kernels
 
-        clean_sums = kernels.pair_sums(a.clean()) if with_clean else _empty_sums(a.similarity, False)[2:]
+        clean_sums = kernels.pair_sums(a.clean()) if a.clean_rho else _empty_sums(a)[2:]
         return *kernels.pair_sums(a), *clean_sums
-    sums, rest, clean, clean_rest = outputs = _empty_sums(a.similarity, with_clean)
+    sums, rest, clean, clean_rest = outputs = _empty_sums(a)
     args = native.typed("PairSumsArgs", a.similarity.dtype)(a)
     native.typed("pair_sums", a.similarity.dtype)(
         where_to_work("pair_sums", a.similarity.dtype, a.similarity, args),
@@ -198,10 +202,10 @@ def _gradients(
     return gradients
 
 
-def _empty_sums(similarity: Tensor, with_clean: bool) -> tuple[Tensor, ...]:
-    shape = (similarity.shape[0], 2)
-    clean_shape = shape if with_clean else (0,)
-    return tuple(similarity.new_empty(size) for size in (shape, shape, clean_shape, clean_shape))
+def _empty_sums(a: PairSumsArguments) -> tuple[Tensor, ...]:
+    shape = (a.similarity.shape[0], 2)
+    clean_shape = shape if a.clean_rho else (0,)
+    return tuple(a.similarity.new_empty(size) for size in (shape, shape, clean_shape, clean_shape))
 
 
 def _empty_gradients(a: PairSumsArguments) -> tuple[Tensor, ...]:
@@ -213,8 +217,8 @@ def _empty_gradients(a: PairSumsArguments) -> tuple[Tensor, ...]:
 
 
 @torch.library.register_fake("metrix_ext::pair_sums", lib=LIBRARY)
-def _forward_fake(similarity: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return _empty_sums(similarity, with_clean=others[-1])
+def _forward_fake(*given: Any) -> tuple[Tensor, ...]:
+    return _empty_sums(PairSumsArguments(*given))
 
 
 @torch.library.register_fake("metrix_ext::pair_sums_backward", lib=LIBRARY)
@@ -240,14 +244,13 @@ def _backward(
     if grad_clean is None:
         grad_clean = torch.zeros_like(clean) if clean.numel() else clean
     of = PairSumsGradients(*_run_backward(grad_sums, sums, rest, grad_clean, clean, clean_rest, *a))
-    gradients = SIGNATURE.gradients(
+    return SIGNATURE.gradients(
         similarity=of.similarity,
         gram=None if a.gram is None else of.gram,
         sqnorm=None if a.sqnorm is None else of.sqnorm,
         self_similarity=None if a.self_similarity is None else of.self_similarity,
         self_sqnorm=None if a.self_sqnorm is None else of.self_sqnorm,
     )
-    return (*gradients, None)  # with_clean
 
 
 # ---- registration ---------------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ def mixed_loss(
     ref_emb: Tensor | None = None,
     ref_labels: Tensor | None = None,
     ref_self: Tensor | None = None,
+    mixed_margins: tuple[float, float] | None = None,
 ) -> Tensor:
     """Eq. (9), combined over anchors as the loss says.
 
@@ -118,7 +119,9 @@ def mixed_loss(
         source, encode: as of Metrix; embeddings are mixed where they are missing.
         renormalize: whether mixed embeddings get unit norm; mixes of a source always do, if the loss normalises.
         hard_negatives: keep for each anchor that many negatives of highest similarity.
+        mixed_margins: (m+, m-), in place of the loss's own margin: a mix of label y is compared with y m+ + (1 - y) m-.
     """
+    rho = loss.formula.with_margins(mixed_margins).rho
     anchors, examples, positive, negative = candidate_sets(
         loss, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self
     )
@@ -139,7 +142,7 @@ def mixed_loss(
             v = encode(_mix(lam_ij, source[row], source[j]))
             v = F.normalize(v) if loss.normalize else v
         y = lam_ij if label is None else torch.full_like(lam_ij, label)
-        sums_a, nonzero_a = both_sums(loss.formula.rho, v @ anchors[a], y, torch.ones_like(y))
+        sums_a, nonzero_a = both_sums(rho, v @ anchors[a], y, torch.ones_like(y))
         sums.append(sums_a)
         nonzero.append(nonzero_a)
         terms.append(torch.tensor([len(i) * (label != 0.0), len(i) * (label != 1.0)], device=labels.device))

@@ -22,14 +22,14 @@ def log_sum(exponents: Tensor, weights: Tensor) -> Tensor:
     return (total.masked_fill(empty, 1.0).log() + top).masked_fill(empty, -math.inf)
 
 
-def weighted_sum(rho: Rho, s: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """sum of weights * rho(s) over the last dimension, as a logarithm if rho is exponential.
+def weighted_sum(rho: Rho, s: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """sum of weights * rho(s) over the last dimension, as a logarithm if rho is exponential; y are the labels.
 
     Returns:
         The sum, and the number of terms that are not 0 (linear rho; 0 otherwise).
     """
     # A term without weight must not matter even if it is not finite.
-    s = s.masked_fill(weights == 0, 0.0)
+    s = rho.argument(s, y).masked_fill(weights == 0, 0.0)
     if rho.exponential:
         total = log_sum(rho.exponent(s), weights)
         return total, torch.zeros_like(total)
@@ -46,7 +46,7 @@ def both_sums(rho: tuple[Rho, Rho], s: Tensor, y: Tensor, used: Tensor) -> tuple
     y, s = y.to(s.dtype), s.masked_fill(~used, 0.0)
     zero_or_nan = (0 * s.detach()).sum(-1, keepdim=True)
     s = s + zero_or_nan
-    positive = weighted_sum(rho[0], s, torch.where(used, y, 0.0))
-    negative = weighted_sum(rho[1], s, torch.where(used, 1 - y, 0.0))
+    positive = weighted_sum(rho[0], s, y, torch.where(used, y, 0.0))
+    negative = weighted_sum(rho[1], s, y, torch.where(used, 1 - y, 0.0))
     sums, nonzero = zip(positive, negative, strict=True)
     return torch.stack(sums, -1) * (1 + zero_or_nan), torch.stack(nonzero, -1)

@@ -13,15 +13,42 @@ from typing import Literal, Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pair_sets import labels_of_sides
+
 
 @dataclass(frozen=True)
 class Rho:
-    """rho of one side: ``exp(scale * s + shift)``, or ``max(scale * s + shift, floor)`` if not exponential."""
+    """rho of one side: ``exp(scale * s + shift)``, or ``max(scale * s + shift, floor)`` if not exponential.
+
+    Attributes:
+        margin_range: how much larger the margin is at label 1 than at label 0: of an example or mix with label y, rho
+            is read at ``s - margin_range * y``.
+    """
 
     scale: float
     shift: float = 0.0
     exponential: bool = True
     floor: float = -math.inf
+    margin_range: float = 0.0
+
+    def at_label(self, y: float) -> Rho:
+        """rho of terms that all have this label: its margin is a part of the shift."""
+        if self.margin_range == 0.0:
+            return self
+        return replace(self, shift=self.shift - self.scale * self.margin_range * y, margin_range=0.0)
+
+    def with_margins(self, positive: float, negative: float) -> Rho:
+        """The same with margins by label, in place of its own: ``positive`` at label 1 and ``negative`` at label 0.
+
+        A linear rho without a floor stays as it is: there a margin would be a constant.
+        """
+        if not self.exponential and self.floor == -math.inf:
+            return self
+        return replace(self, shift=-self.scale * negative, margin_range=positive - negative)
+
+    def argument(self, s: Tensor, y: Tensor) -> Tensor:
+        """What rho is of: similarities of examples or mixes with labels y, less the margins that come with these."""
+        return s if self.margin_range == 0.0 else s - self.margin_range * y
 
     def exponent(self, s: Tensor) -> Tensor:
         """log rho(s) of an exponential rho; the value before the floor of a linear one."""
@@ -34,9 +61,19 @@ class Rho:
         return t * (t > 0) if self.floor == 0.0 else t  # relu would make 0 of a NaN from above
 
 
-def flat(rho: tuple[Rho, Rho]) -> tuple[bool, list[float]]:
-    """Both sides as the ops take them: exponential, and scale, shift, floor of the positive and of the negative."""
-    return rho[0].exponential, [number for side in rho for number in (side.scale, side.shift, side.floor)]
+def flat(rho: tuple[Rho, Rho], pairs: str) -> tuple[bool, list[float]]:
+    """Both sides as the ops take them: exponential, and scale, shift, floor, margin_range of the positive and of the
+    negative.
+
+    margin_range is 0 unless labels of the set of pairs differ from mix to mix.
+    """
+    labels = labels_of_sides(pairs)
+    if labels is not None:
+        rho = rho[0].at_label(labels[0]), rho[1].at_label(labels[1])
+    if rho[0].exponential and rho[0].margin_range != rho[1].margin_range:
+        raise ValueError("rho: both sides of an exponential rho must have the same margin_range")
+    numbers = ((side.scale, side.shift, side.floor, side.margin_range) for side in rho)
+    return rho[0].exponential, [number for side in numbers for number in side]
 
 
 def nan_if_not_finite(x: Tensor) -> Tensor:
@@ -63,11 +100,16 @@ class Sigma:
 
 @dataclass(frozen=True)
 class Formula:
-    """One row of Table 1."""
+    """One row of Table 1.
+
+    Attributes:
+        has_margin: whether its similarities are compared with a margin.
+    """
 
     rho: tuple[Rho, Rho]
     sigma: tuple[Sigma, Sigma]
     tau: Literal["identity", "relu"] = "identity"
+    has_margin: bool = True
 
     def __post_init__(self) -> None:
         if self.rho[0].exponential != self.rho[1].exponential or self.sigma[0].kind != self.sigma[1].kind:
@@ -79,6 +121,19 @@ class Formula:
     @property
     def exponential(self) -> bool:
         return self.rho[0].exponential
+
+    def with_margins(self, margins: tuple[float, float] | None) -> Formula:
+        """With rho+(s - m(y)) and rho-(s - m(y)), where m(y) goes from the second margin at label 0 to the first at
+        label 1, in place of its own margin; without margins as it is.
+
+        Raises:
+            ValueError: it has no margin.
+        """
+        if margins is None:
+            return self
+        if not self.has_margin:
+            raise ValueError(f"mixed_margins: got {margins}, expected None with a loss that has no margin")
+        return replace(self, rho=(self.rho[0].with_margins(*margins), self.rho[1].with_margins(*margins)))
 
     def per_anchor(self, sums: Tensor) -> Tensor:
         """l(a) of every anchor.

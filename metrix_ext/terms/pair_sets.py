@@ -25,6 +25,12 @@ def unordered(pairs: str) -> bool:
     return pairs in ("pos-pos", "neg-neg")
 
 
+def labels_of_sides(pairs: str) -> tuple[float, float] | None:
+    """The labels of the terms in the positive and in the negative sum, or None where a mix has its lambda; pairs may be
+    "clean"."""
+    return {"clean": (1.0, 0.0), "pos-pos": (1.0, 1.0), "anc-pos": (1.0, 1.0), "neg-neg": (0.0, 0.0)}.get(pairs)
+
+
 def count_terms(pairs: str, relations: Relations, examples: int) -> Tensor:
     """Number of terms in the positive and in the negative sum of every anchor, [m, 2] int64; pairs may be "clean"."""
     positives, negatives = relations.sizes(examples)

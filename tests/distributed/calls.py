@@ -164,6 +164,8 @@ CALLS: dict[str, Callable[[Rows], Part]] = {
     "mixes and pairs are drawn": mixed(mix=("input", "feature", "embed"), pairs=("pos-neg", "anc-neg", "pos-pos")),
     "balanced": mixed(strength="balanced"),
     "balanced embeddings": mixed(mix="embed", strength="balanced"),
+    "margins": mixed(mixed_margins=(0.4, -0.3)),
+    "margins of embeddings": mixed(mix="embed", mixed_margins=(0.4, -0.3)),
     "proxies": mixed("pa", pairs=("neg-neg", "pos-neg")),
     "given lambda": given_lambda,
     "references": references,

@@ -52,7 +52,8 @@ def test_opcheck_of_a_window(pairs: str) -> None:
     relations, rho = arguments["relations"], arguments["rho"]
     tensors = arguments["similarity"], relations.positives, relations.self_index, None, False
     optional = *(arguments[name] for name in ("lam", "gram", "sqnorm")), None, None
-    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *flat(rho), *optional, 5, True))
+    numbers, clean_numbers = flat(rho, pairs), flat(rho, "clean")
+    torch.library.opcheck(torch.ops.metrix_ext.pair_sums, (*tensors, pairs, *numbers, *optional, 5, *clean_numbers))
 
 
 def test_bad_windows_are_named(backend: str) -> None:

@@ -17,7 +17,7 @@ from tests.support.compare import assert_near
 from tests.support.mixes_problems import CLASS_SIZES, WHO, flat_arguments, sums_problem
 from tests.support.op_checks import check_values, evaluate, prepare, upstream
 from tests.support.ops import ANCHOR_SUMS
-from tests.support.problems import RHO
+from tests.support.problems import RHO, WITH_MARGINS
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.
 @given(
     sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     pairs=st.sampled_from(PAIR_SETS),
-    rho=st.sampled_from(sorted(RHO)),
+    rho=st.sampled_from(sorted(RHO | WITH_MARGINS)),
     who=st.sampled_from(WHO),
     both_orders=st.booleans(),
     normalize=st.booleans(),

@@ -14,7 +14,7 @@ from metrix_ext.ops import pair_sums
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.support.op_checks import check_values
 from tests.support.ops import PAIR_SUMS
-from tests.support.problems import GIVEN, RHO, check_diagonals, check_with_clean, make_problem
+from tests.support.problems import GIVEN, RHO, WITH_MARGINS, check_diagonals, check_with_clean, make_problem
 
 pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.failure()))
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(native.failure() is not None, reason=str(native.
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=0, max_size=7),
     pairs=st.sampled_from(("clean", *PAIR_SETS)),
-    rho=st.sampled_from(sorted(RHO)),
+    rho=st.sampled_from(sorted(RHO | WITH_MARGINS)),
     masked=st.booleans(),
     renormalize=st.booleans(),
     proxies=st.booleans(),
@@ -36,7 +36,7 @@ def test_any_layout(sizes, pairs, rho, masked, renormalize, proxies, seed) -> No
 
 
 @pytest.mark.parametrize("pairs", PAIR_SETS)
-@pytest.mark.parametrize("rho", list(RHO))
+@pytest.mark.parametrize("rho", [*RHO, *WITH_MARGINS])
 def test_with_clean(backend: str, pairs: str, rho: str) -> None:
     for masked, renormalize, proxies in itertools.product((False, True), repeat=3):
         check_with_clean(make_problem(pairs, rho, "ragged", masked, renormalize, proxies=proxies))

@@ -31,6 +31,7 @@ class Loss:
     aggregate: str = "sum"
     variant: str = "paper"
     normalize: bool = True
+    mixed_margins: tuple[float, float] | None = None  # of a mix with label 1 and of one with label 0
     dtype: torch.dtype = torch.float64
 
 
@@ -41,10 +42,13 @@ class Example(NamedTuple):
     y: float
     in_pos: bool
     in_neg: bool
+    margin: float | None = None  # in place of the loss's own
 
 
-def rho(loss: Loss, s: Tensor, positive: bool) -> Tensor:
-    """rho of the contrastive loss, log(rho) of all others."""
+def rho(loss: Loss, s: Tensor, positive: bool, margin: float | None = None) -> Tensor:
+    """rho of the contrastive loss, log(rho) of all others; a margin is in place of the loss's own."""
+    if margin is not None:
+        return rho_with_margin(loss, s, positive, margin)
     b, g, m = loss.beta, loss.gamma, loss.margin
     match loss.name:
         case "contrastive":
@@ -60,6 +64,17 @@ def rho(loss: Loss, s: Tensor, positive: bool) -> Tensor:
             return s
         case "proxynca++":
             return s / loss.temperature
+    raise ValueError(loss.name)
+
+
+def rho_with_margin(loss: Loss, s: Tensor, positive: bool, margin: float) -> Tensor:
+    match loss.name:
+        case "contrastive":
+            return -s if positive else torch.clamp(s - margin, min=0.0)
+        case "lifted":
+            return margin - s if positive else s - margin
+        case "binomial" | "ms" | "pa":
+            return loss.beta * (margin - s) if positive else loss.gamma * (s - margin)
     raise ValueError(loss.name)
 
 
@@ -89,9 +104,9 @@ def sigma(loss: Loss, examples: list[Example], positive: bool) -> Tensor | float
         listed = x.in_pos if positive else x.in_neg
         if loss.name == "contrastive":
             if listed:
-                terms.append(weight * rho(loss, x.s, positive))
+                terms.append(weight * rho(loss, x.s, positive, x.margin))
         elif listed and weight > 0.0:
-            terms.append(math.log(weight) + rho(loss, x.s, positive))
+            terms.append(math.log(weight) + rho(loss, x.s, positive, x.margin))
     if loss.name == "contrastive":
         return plain_sum(loss, terms)
     if loss.name in ("binomial", "ms", "pa"):
@@ -242,12 +257,14 @@ def pair_list(pairs: str, a: int, pos: list[int], neg: list[int]) -> list[tuple[
     raise ValueError(pairs)
 
 
-def labelled(pairs: str, lam: float, s: Tensor) -> Example:
+def labelled(loss: Loss, pairs: str, lam: float, s: Tensor) -> Example:
+    margins = loss.mixed_margins or (None, None)
     if pairs in ("pos-pos", "anc-pos"):
-        return Example(s, 1.0, True, False)
+        return Example(s, 1.0, True, False, margins[0])
     if pairs == "neg-neg":
-        return Example(s, 0.0, False, True)
-    return Example(s, lam, True, True)
+        return Example(s, 0.0, False, True, margins[1])
+    mixed = None if loss.mixed_margins is None else lam * loss.mixed_margins[0] + (1 - lam) * loss.mixed_margins[1]
+    return Example(s, lam, True, True, mixed)
 
 
 def hardest(side: Side, a: int, neg: list[int], k: int) -> list[int]:
@@ -317,7 +334,7 @@ def mixed_loss(
         if hard_negatives is not None:
             neg = hardest(side, a, neg, hard_negatives)
         ms = pair_list(pairs, a, pos, neg)
-        examples_of.append([labelled(pairs, mixer.weight(i, j), dot(anchor, mixer(i, j))) for i, j in ms])
+        examples_of.append([labelled(loss, pairs, mixer.weight(i, j), dot(anchor, mixer(i, j))) for i, j in ms])
     return batch_loss(loss, examples_of, embeddings.to(loss.dtype).sum() * 0.0, mixed=True)
 
 

@@ -12,7 +12,7 @@ from metrix_ext.ops.arguments import AnchorSumsArguments
 from metrix_ext.terms.formula import Rho, flat
 from metrix_ext.terms.mixes import Mixes, all_pairs
 from metrix_ext.terms.relations import Relations
-from tests.support.problems import RHO
+from tests.support.problems import rho_of
 
 CLASS_SIZES = {
     "one": (1,),
@@ -90,7 +90,7 @@ def sums_problem(
         "mixed": mixed if normalize else F.normalize(mixed),
         "anchors": anchors,
         "relations": related,
-        "rho": RHO[rho],
+        "rho": rho_of(rho),
         "pairs": pairs,
         "mixes": mixes,
         "both_orders": both_orders,
@@ -102,8 +102,8 @@ def flat_arguments(
     relations: Relations, rho: tuple[Rho, Rho], pairs: str, mixes: Mixes, both_orders: bool, normalize: bool
 ) -> tuple:
     """What follows mixed and anchors in the arguments of the registered ops of anchor_sums."""
-    nothing = torch.empty(0)
-    arguments = AnchorSumsArguments.of(nothing, nothing, relations, mixes, pairs, both_orders, normalize, *flat(rho))
+    nothing, numbers = torch.empty(0), flat(rho, pairs)
+    arguments = AnchorSumsArguments.of(nothing, nothing, relations, mixes, pairs, both_orders, normalize, *numbers)
     return arguments[2:]
 
 

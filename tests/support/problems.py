@@ -19,6 +19,15 @@ RHO = {
     "nca": (Rho(1.0), Rho(1.0)),
     "linear": (Rho(-1.0, exponential=False), Rho(1.0, -0.5, exponential=False, floor=0.0)),
 }
+# With margins that follow the label.
+WITH_MARGINS = {
+    "exp margins": (Rho(-18.0, 18.0 * 0.5, margin_range=0.3), Rho(75.0, -75.0 * 0.5, margin_range=0.3)),
+    "linear margins": (Rho(-1.0, exponential=False), Rho(1.0, 0.2, exponential=False, floor=0.0, margin_range=0.6)),
+    "two margins": (
+        Rho(-1.0, 0.3, exponential=False, floor=0.0, margin_range=-0.4),
+        Rho(2.0, -0.1, exponential=False, floor=0.0, margin_range=0.5),
+    ),
+}
 # Ragged classes, singletons, one class only, no example, sizes around the padding of a row.
 CLASS_SIZES = {
     "ragged": (5, 1, 3, 2, 1, 7),
@@ -39,6 +48,10 @@ CASES = [
     for masked in (False, True)
     if layout != "wide" or rho == "exp"
 ]
+
+
+def rho_of(name: str) -> tuple[Rho, Rho]:
+    return (RHO | WITH_MARGINS)[name]
 
 
 @dataclass
@@ -125,7 +138,7 @@ def make_problem(
             floats["self_similarity"] = (anchors * own).sum(1)
             if renormalize:
                 floats["self_sqnorm"] = (own * own).sum(1)
-    return Problem(floats, relations, RHO[rho], pairs)
+    return Problem(floats, relations, rho_of(rho), pairs)
 
 
 def check_class_order(labels: Tensor) -> None:
@@ -155,11 +168,12 @@ def on(device: str | torch.device, arguments: dict[str, object]) -> dict[str, ob
 
 
 def check_with_clean(problem: Problem, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu") -> None:
-    """pair_sums with_clean: the bits of two calls, and the gradient of either sums or of both."""
-    for used in ((0,), (2,), (0, 2)):
+    """pair_sums and clean sums of another rho: the bits of two calls, and the gradient of either sums or of both."""
+    other = RHO["linear"] if problem.rho[0].exponential else RHO["nca"]
+    for used, clean_rho in (((0,), problem.rho), ((2,), other), ((0, 2), problem.rho), ((0, 2), other)):
         together, apart = (on(device, problem.arguments(dtype, grad=True)) for _ in range(2))
-        sums = pair_sums(**together, with_clean=True)
-        separate = [*pair_sums(**apart), *pair_sums(*(apart[name] for name in ("similarity", "relations", "rho")))]
+        sums = pair_sums(**together, clean_rho=clean_rho)
+        separate = [*pair_sums(**apart), *pair_sums(apart["similarity"], apart["relations"], clean_rho)]
         for given, right in zip(sums, separate, strict=True):
             assert given.equal(right)
         for made in (sums, separate):

@@ -105,7 +105,7 @@ class MixGradient {
     T ds = T(0);
     for (int side = 0; side < 2; ++side) {
       const T weight = side == 0 ? y : T(1) - y;
-      if (weight != T(0)) ds += gradients_.of_term(anchor, side, weight, s);
+      if (weight != T(0)) ds += gradients_.of_term(anchor, side, y, s);
     }
     return ds;
   }

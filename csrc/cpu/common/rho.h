@@ -47,18 +47,18 @@ struct ExponentialRho {
 
   static const RhoKernels<T, Side>& kernels() { return row_kernels<T>().exponential; }
   static PartialSum<T> nothing() { return {-std::numeric_limits<T>::infinity(), T(0)}; }
-  static Side forward(const RhoSide& rho) { return {T(rho.scale * kLog2E), T(0), T(0)}; }
+  static Side forward(const RhoSide& rho) { return {T(rho.scale * kLog2E), T(rho.margin_range), T(0), T(0)}; }
 
   static Side backward(const RhoSide& rho, T sum, const T* rest, T grad_sum) {
-    const T scale = T(rho.scale * kLog2E);
+    const T scale = T(rho.scale * kLog2E), range = T(rho.margin_range);
     // The logarithm of an empty sum has no gradient, whatever comes from above.
-    if (sum == -std::numeric_limits<T>::infinity()) return {scale, T(1e30), T(0)};
+    if (sum == -std::numeric_limits<T>::infinity()) return {scale, range, T(1e30), T(0)};
     // Then the sum is off by its own rounding, beside which that of log_sum needs no care.
-    if (rest == nullptr) return {scale, T((double(sum) - rho.shift) * kLog2E), T(grad_sum * rho.scale)};
+    if (rest == nullptr) return {scale, range, T((double(sum) - rho.shift) * kLog2E), T(grad_sum * rho.scale)};
     const double log_sum = (double(sum) + double(*rest) - rho.shift) * kLog2E;
     // What T cannot hold of the logarithm is one factor for the whole sum.
     const double lost = std::exp2(double(T(log_sum)) - log_sum);
-    return {scale, T(log_sum), T(grad_sum * rho.scale * lost)};
+    return {scale, range, T(log_sum), T(grad_sum * rho.scale * lost)};
   }
 
   // log2 of a sum that is 0 is minus infinity: the empty set.
@@ -80,7 +80,7 @@ struct LinearRho {
 
   static Side backward(const RhoSide& rho, T sum, const T*, T grad_sum) {
     // Of a sum that is not finite the gradient is NaN.
-    return {T(rho.scale), T(rho.shift), T(rho.floor), grad_sum + T(0) * sum};
+    return {T(rho.scale), T(rho.margin_range), T(rho.shift), T(rho.floor), grad_sum + T(0) * sum};
   }
 
   static std::array<T, 2> result(const RhoSide&, const PartialSum<T>& total) { return {total.sum, total.shift}; }
@@ -154,9 +154,10 @@ class AnchorGradients {
     return kernels_.gradient(sides, row, sides_.data() + 2 * anchor, into);
   }
 
-  // Of one term.
-  T of_term(int64_t anchor, int side, T weight, T s) const {
-    return similarity_gradient(sides_[2 * anchor + side], weight, s);
+  // Of one term with label y.
+  T of_term(int64_t anchor, int side, T y, T s) const {
+    const typename Family::Side& of_anchor = sides_[2 * anchor + side];
+    return similarity_gradient(of_anchor, side == 0 ? y : T(1) - y, less_margin(s, of_anchor.margin_range, y));
   }
 
  private:

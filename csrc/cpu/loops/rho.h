@@ -24,16 +24,16 @@ struct PartialSum {
 };
 
 // The terms are weight * 2^(scale s), scale being in base 2. Backward: d(loss)/ds is factor * weight *
-// 2^(scale s - log_sum) with factor = d(loss)/d(log sum) * d(log term)/ds.
+// 2^(scale s - log_sum) with factor = d(loss)/d(log sum) * d(log term)/ds. In place of s stands less_margin() of it.
 template <class T>
 struct ExponentialSide {
-  T scale, log_sum, factor;
+  T scale, margin_range, log_sum, factor;
 };
 
 // The terms are weight * max(scale s + shift, floor). Backward: factor = d(loss)/d(sum).
 template <class T>
 struct LinearSide {
-  T scale, shift, floor, factor;
+  T scale, margin_range, shift, floor, factor;
 };
 
 // d(loss)/ds of terms: Number is T, or a vector of them.

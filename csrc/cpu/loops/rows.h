@@ -20,7 +20,7 @@ struct Row {
   const T* similarity;       // s(a, j)
   const T* first;            // lambda / nu
   const T* second;           // (1 - lambda) / nu
-  const T* positive_weight;  // 0 in the padding
+  const T* positive_weight;  // 0 in the padding; where labels differ, the label
   const T* negative_weight;
 };
 

@@ -12,7 +12,7 @@ from metrix_ext.ops.anchor_sums import anchor_sums
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.support.mixes_problems import CLASS_SIZES, WHO, sums_problem
 from tests.support.op_checks import Arguments, BadArguments, Budget, Op
-from tests.support.problems import RHO
+from tests.support.problems import RHO, WITH_MARGINS
 
 either = (False, True)
 
@@ -30,7 +30,10 @@ def sums_groups(dim: int) -> dict[str, Callable[[], Iterator[Arguments]]]:
         f"{pairs}-{rho}-{who}-{'both orders' if both_orders else 'ordered'}-{layout}": partial(
             sums_variants, pairs, rho, who, both_orders, layout, dim
         )
-        for pairs, rho, who, both_orders, layout in itertools.product(PAIR_SETS, RHO, WHO, (True, False), CLASS_SIZES)
+        for pairs, rho, who, both_orders, layout in [
+            *itertools.product(PAIR_SETS, RHO, WHO, either, CLASS_SIZES),
+            *itertools.product(PAIR_SETS, WITH_MARGINS, WHO, either, ("ragged", "pairs")),
+        ]
     }
 
 
@@ -56,7 +59,8 @@ ANCHOR_SUMS = Op(
     ("mixed", "anchors"),
     sums_groups(19),
     small={who: partial(sums_problem, who=who) for who in ("examples", "mask")},
-    smooth={pairs: partial(sums_problem, pairs, "nca", (2, 1, 3), dim=5) for pairs in PAIR_SETS},
+    smooth={pairs: partial(sums_problem, pairs, "nca", (2, 1, 3), dim=5) for pairs in PAIR_SETS}
+    | {f"{pairs}-margins": partial(sums_problem, pairs, "exp margins", (2, 1, 3), dim=5) for pairs in PAIR_SETS},
     large={
         f"{pairs}-{who}": partial(sums_problem, pairs, sizes=tuple(1 + k % 5 for k in range(15)), who=who, dim=100)
         for pairs, who in itertools.product(PAIR_SETS, ("examples", "mask"))

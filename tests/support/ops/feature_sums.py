@@ -19,7 +19,7 @@ from metrix_ext.terms.relations import Relations
 from tests.support.mixes_problems import CLASS_SIZES, sums_problem
 from tests.support.op_checks import Arguments, Budget, Op
 from tests.support.ops.random_inputs import permutation, random
-from tests.support.problems import RHO
+from tests.support.problems import RHO, WITH_MARGINS, rho_of
 
 either = (False, True)
 
@@ -41,7 +41,7 @@ def call_feature_sums(
     """As mix_features calls it, with everything wanted that has a gradient."""
     related = relations.positives, relations.self_index, relations.mask
     wanted = [features.requires_grad, weight.requires_grad, anchors.requires_grad]
-    options = pairs, one_mix_per_pair, average, *flat(rho), workspace, wanted
+    options = pairs, one_mix_per_pair, average, *flat(rho, pairs), workspace, wanted
     return feature_sums(FeatureSumsArguments(features, weight, bias, anchors, order, *related, lam, *options))
 
 
@@ -91,7 +91,7 @@ def feature_arguments(
         "order": permutation(n),
         "relations": related["relations"],
         "lam": random(*((1,) if one_lambda else (n, n)), seed=3).sigmoid(),
-        "rho": RHO[rho],
+        "rho": rho_of(rho),
         "pairs": pairs,
         "one_mix_per_pair": one_mix_per_pair,
         "average": average,
@@ -113,7 +113,7 @@ FEATURE_SUMS = Op(
     ("features", "weight", "bias", "anchors"),
     {
         f"{pairs}-{rho}-{who}": partial(feature_variants, pairs, rho, who)
-        for pairs, rho, who in itertools.product(PAIR_SETS, RHO, ("examples", "mask"))
+        for pairs, rho, who in itertools.product(PAIR_SETS, RHO | WITH_MARGINS, ("examples", "mask"))
     },
     # What is kept has room for pairs that nobody uses, which stays as it was: of neg-neg all are used.
     small={

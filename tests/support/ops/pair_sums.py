@@ -11,10 +11,11 @@ import torch
 
 from metrix_ext import reference
 from metrix_ext.ops.pair_sums import pair_sums
+from metrix_ext.terms.formula import Rho
 from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.support import problems
 from tests.support.op_checks import Arguments, BadArguments, Budget, Op
-from tests.support.problems import RHO, make_problem
+from tests.support.problems import RHO, WITH_MARGINS, make_problem
 
 ALL_SETS = ("clean", *PAIR_SETS)
 either = (False, True)
@@ -50,6 +51,11 @@ def pair_groups() -> dict[str, Callable[[], Iterator[Arguments]]]:
         f"{pairs}-{rho}-{layout}{'-masked' * masked}": partial(pair_variants, pairs, rho, layout, masked)
         for pairs, rho, layout, masked in problems.CASES
     }
+    groups |= {
+        f"{pairs}-{rho}-{layout}{'-masked' * masked}": partial(pair_variants, pairs, rho, layout, masked)
+        for pairs, rho, layout, masked in itertools.product(ALL_SETS, WITH_MARGINS, ("ragged", "wide"), either)
+        if layout != "wide" or rho == "exp margins"
+    }
     for pairs, rho, layout in itertools.product(ALL_SETS, RHO, ("ragged", "wide")):
         longer = partial(pair_arguments, pairs, rho, layout, seed=5, dim=32)
         groups[f"{pairs}-{rho}-{layout}-of 32"] = lambda longer=longer: iter((longer(),))
@@ -75,7 +81,8 @@ def bad_pair_arguments(arguments: Arguments) -> BadArguments:
         ({"self_similarity": torch.rand(n)}, ValueError, "self_similarity"),
         ({"similarity": torch.rand(n)}, ValueError, "similarity"),
         ({"similarity": torch.ones(n, n, dtype=torch.int64)}, TypeError, "similarity"),
-        ({"with_clean": True, "pairs": "clean", "lam": None, "gram": None}, ValueError, "with_clean"),
+        ({"clean_rho": RHO["exp"], "pairs": "clean", "lam": None, "gram": None}, ValueError, "clean_rho"),
+        ({"rho": (Rho(-1.0, margin_range=0.5), Rho(1.0))}, ValueError, "margin_range"),
     ]
 
 
@@ -87,7 +94,8 @@ PAIR_SUMS = Op(
     ("similarity", "gram", "sqnorm", "self_similarity", "self_sqnorm"),
     pair_groups(),
     small={pairs: partial(pair_arguments, pairs) for pairs in ("pos-neg", *ALL_SETS)},
-    smooth={pairs: partial(pair_arguments, pairs, "nca") for pairs in ALL_SETS},
+    smooth={pairs: partial(pair_arguments, pairs, "nca") for pairs in ALL_SETS}
+    | {f"{pairs}-margins": partial(pair_arguments, pairs, "exp margins") for pairs in ("pos-neg", "anc-neg")},
     large={
         pairs: partial(pair_arguments, pairs, "exp", tuple(1 + k % 5 for k in range(60)), dim=16) for pairs in ALL_SETS
     },
