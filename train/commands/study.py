@@ -17,14 +17,18 @@ from ..studies.setting import Setting
 def parser() -> argparse.ArgumentParser:
     p = OneLineParser(
         prog="study.py",
-        description="Run all settings of a TOML file (train/studies/grid.py says how it reads), each on a core; started "
+        description="Run all settings of a TOML file (its form: train/studies/grid.py), each on a core; started "
         "again, it goes on. With --report it compares what one or several folders hold.",
     )
     p.add_argument("grid", nargs="?", type=Path, metavar="GRID.toml", help="the settings")
     p.add_argument("--out", type=Path, metavar="DIR", help="where results.jsonl is written, or the tables of --report")
     p.add_argument("--data", type=Path, metavar="DIR", default=Path(), help="where the data sets of the grid lie")
-    p.add_argument("--cache", type=Path, metavar="DIR", help="for what frozen networks give (default: DIR/cache of --out)")
-    p.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, metavar="N", help="default: one per core")
+    p.add_argument(
+        "--cache", type=Path, metavar="DIR", help="for what frozen networks give (default: DIR/cache of --out)"
+    )
+    p.add_argument(
+        "--workers", type=at_least(1), default=os.cpu_count() or 1, metavar="N", help="default: one per core"
+    )
     p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="every Nth setting from the Ith on")
     p.add_argument("--report", type=Path, nargs="+", metavar="DIR", help="compare the runs in these folders")
     return p

@@ -1,14 +1,14 @@
 """The settings that a TOML file lists: [defaults], then one [[arms]] for each block of a product.
 
-    [defaults]
-    data = "emoji64.npz"
-    lr = [1e-3, 3e-3]            # several values: a run for each
-    [[arms]]
-    loss = ["ms", "contrastive"]
-    [[arms]]
-    mix = ["embed", "feature"]
-    strength = [0.1, 0.4, 1.0]
-    mixed_margins = [[1.0, 0.5]] # a value that is itself a list stands in another one
+[defaults]
+data = "emoji64.npz"
+lr = [1e-3, 3e-3]            # several values: a run for each
+[[arms]]
+loss = ["ms", "contrastive"]
+[[arms]]
+mix = ["embed", "feature"]
+strength = [0.1, 0.4, 1.0]
+mixed_margins = [[1.0, 0.5]] # a value that is itself a list stands in another one
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LISTS = ("pairs", "mixed_margins")
 
 
 def read(path: Path) -> list[Setting]:
-    """Without repetition, the seeds one after the other: a study that is not finished has all arms of its first seeds."""
+    """Each once, seed by seed: a study that is not finished has all arms of its first seeds."""
     with reading(path, "a TOML file of settings"):
         require_file(path)
         tables = _parse(path.read_text("utf-8"))
