@@ -288,7 +288,7 @@ def test_registration() -> None:
         True,
         True,
         True,
-        [-2.0, 0.5, 0.0, 3.0, -0.5, 0.0],
+        [-2.0, 0.5, 0.0, 0.0, 3.0, -0.5, 0.0, 0.0],
         2**20,
         [True, True, True],
     )
