@@ -137,6 +137,12 @@ METRIX_FN T mixed_similarity(T first, T second, S s_i, T s_j) {
   return first * s_i + second * s_j;
 }
 
+// The same less a margin.
+template <class T, class S>
+METRIX_FN T mixed_similarity(T first, T second, S s_i, T s_j, T margin) {
+  return first * s_i + (second * s_j - margin);
+}
+
 // nu^2 of mix_ij = lambda x_i + (1 - lambda) x_j, from q = |x|^2 and k_ij = <x_i, x_j>.
 template <class T, class S>
 METRIX_FN T mixed_square_norm(T lambda, S q_i, T q_j, T k_ij) {

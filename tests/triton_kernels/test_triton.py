@@ -24,7 +24,7 @@ from metrix_ext.ops.arguments import AnchorSumsArguments, PairSumsArguments
 from metrix_ext.ops.triton import anchor_sums, class_order, mean_loss, mix_pool, pair_lambda, pair_sums, unit_rows
 from metrix_ext.ops.triton.launch import OPTIONS
 from metrix_ext.terms.mixes import Mixes
-from metrix_ext.terms.pair_sets import PAIR_SETS
+from metrix_ext.terms.pair_sets import PAIR_SETS, labels_of_sides
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -99,6 +99,7 @@ def compile_pair_sums(
     one_lambda: bool,
     masked: bool,
     on_diagonals: bool = False,
+    margin_range: float = 0.0,
 ) -> None:
     """Forward and backward, that of the clean sums first, as a loss does; what may be on diagonals is given or not."""
 
@@ -114,13 +115,15 @@ def compile_pair_sums(
         anchors_in_order=False,
         pairs=pairs,
         exponential=exponential,
-        rho=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        rho=[1.0, 0.0, 0.0, margin_range, 1.0, 0.0, 0.0, margin_range],
         lam=(tensor(1) if one_lambda else tensor(n, n)) if mixed else None,
         gram=tensor(n, n) if renormalize else None,
         sqnorm=tensor(n) if renormalize and not on_diagonals else None,
         self_similarity=tensor(n) if with_anchor and not on_diagonals else None,
         self_sqnorm=tensor(n) if with_anchor and renormalize and not on_diagonals else None,
         first_row=0,
+        clean_exponential=False,
+        clean_rho=[],
     )
     sums, rest = pair_sums.pair_sums(arguments)
     pair_sums.pair_sums_backward(sums, sums, rest, arguments)
@@ -161,7 +164,14 @@ def compile_mix_pool(
 
 
 def compile_anchor_sums(
-    size: int, dtype: torch.dtype, pairs: str, both_orders: bool, normalize: bool, exponential: bool, masked: bool
+    size: int,
+    dtype: torch.dtype,
+    pairs: str,
+    both_orders: bool,
+    normalize: bool,
+    exponential: bool,
+    masked: bool,
+    margin_range: float = 0.0,
 ) -> None:
     """Forward and backward."""
     n, p = 7, 21
@@ -187,10 +197,15 @@ def compile_anchor_sums(
         both_orders=both_orders,
         normalize=normalize,
         exponential=exponential,
-        rho=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        rho=[1.0, 0.0, 0.0, margin_range, 1.0, 0.0, 0.0, margin_range],
     )
     sums, _ = anchor_sums.anchor_sums(arguments)
     anchor_sums.anchor_sums_backward(sums, sums, arguments, arguments.anchors)
+
+
+def margin_ranges(pairs: str) -> tuple[float, ...]:
+    """Without margins that follow the label, and with them where labels differ."""
+    return (0.0,) if labels_of_sides(pairs) else (0.0, 0.5)
 
 
 def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:
@@ -203,7 +218,8 @@ def check(compiled: list[Any], shared_limit: int = SHARED_LIMIT) -> None:
 @every_target
 @pytest.mark.parametrize("pairs", ["clean", "pos-neg", "anc-neg"])
 def test_sample_compiles(target: str, pairs: str, compiler: Compiler) -> None:
-    compile_pair_sums(20, torch.float32, pairs, True, pairs != "clean", False, False, on_diagonals=True)
+    for margin_range in margin_ranges(pairs):
+        compile_pair_sums(20, torch.float32, pairs, True, pairs != "clean", False, False, True, margin_range)
     check(compiler.compiled)
     if pairs == "pos-neg":
         # Sums over the rows of a tile, in its inner loop, stay within threads: only one at the end goes through memory.
@@ -236,7 +252,8 @@ def test_mix_pool_compiles(target: str, compiler: Compiler) -> None:
     "target", [pytest.param(t, marks=() if t in ("sm_90", "gfx942") else pytest.mark.slow) for t in TARGETS]
 )
 def test_anchor_sums_compiles(target: str, compiler: Compiler) -> None:
-    compile_anchor_sums(512, torch.bfloat16, "pos-neg", True, True, True, False)
+    for margin_range in margin_ranges("pos-neg"):
+        compile_anchor_sums(512, torch.bfloat16, "pos-neg", True, True, True, False, margin_range)
     check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
 
 
@@ -264,8 +281,8 @@ def test_all_of_anchor_sums_compile(target: str, dtype: torch.dtype, pairs: str,
     """Every variant that can be launched; a size of 1, a multiple of 16 and neither are compiled differently."""
     either = (False, True)
     for both_orders, normalize, exponential, masked in itertools.product(either, either, either, either):
-        for size in (1, 20, 512):
-            compile_anchor_sums(size, dtype, pairs, both_orders, normalize, exponential, masked)
+        for size, margin_range in itertools.product((1, 20, 512), margin_ranges(pairs)):
+            compile_anchor_sums(size, dtype, pairs, both_orders, normalize, exponential, masked, margin_range)
     check(compiler.compiled, PRODUCTS_SHARED_LIMIT)
 
 
@@ -278,8 +295,9 @@ def test_all_compile(target: str, pairs: str, dtype: torch.dtype, compiler: Comp
     either = (False, True)
     mixed = either if pairs != "clean" else (False,)
     for exponential, renormalize, one_lambda, masked in itertools.product(either, mixed, mixed, either):
-        for n, on_diagonals in itertools.product((1, 20, 32), mixed):
-            compile_pair_sums(n, dtype, pairs, exponential, renormalize, one_lambda, masked, on_diagonals)
+        for n, on_diagonals, margin_range in itertools.product((1, 20, 32), mixed, margin_ranges(pairs)):
+            variant = exponential, renormalize, one_lambda, masked, on_diagonals, margin_range
+            compile_pair_sums(n, dtype, pairs, *variant)
     check(compiler.compiled)
 
 

@@ -31,7 +31,7 @@ from tests.support.op_checks import (
 )
 from tests.support.ops import PAIR_SUMS
 from tests.support.ops.pair_sums import copies
-from tests.support.problems import GIVEN, Problem, check_diagonals, check_with_clean, make_problem
+from tests.support.problems import GIVEN, WITH_MARGINS, Problem, check_diagonals, check_with_clean, make_problem
 from tests.triton_kernels.on_triton import DEVICE, poisoned_memory, triton_backend  # noqa: F401
 
 RHO = ("exp", "linear")
@@ -82,6 +82,13 @@ def assert_right(made: Problem, dtype: torch.dtype = torch.float64) -> None:
 def test_some_examples_as_anchors(rho: str, pairs: str) -> None:
     for arguments in copies(pairs, rho, LAYOUTS["ragged"]):
         list(checked(PAIR_SUMS, arguments, [torch.float64], DEVICE, BUDGET))
+
+
+@pytest.mark.parametrize("rho", WITH_MARGINS)
+@pytest.mark.parametrize("pairs", ["pos-neg", "anc-neg"])
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_margins_that_follow_the_label(pairs: str, renormalize: bool, rho: str) -> None:
+    assert_right(problem(LAYOUTS["ragged"], rho, pairs, renormalize))
 
 
 @every_rho

@@ -35,6 +35,7 @@ from tests.support.op_checks import (
     upstream,
 )
 from tests.support.ops import ANCHOR_SUMS, MIX_POOL
+from tests.support.problems import WITH_MARGINS
 from tests.triton_kernels.on_triton import DEVICE, poisoned_memory, triton_backend  # noqa: F401
 
 RHO = ("exp", "linear")
@@ -186,6 +187,13 @@ GRID = [
 def test_anchor_sums(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launches, "PROGRAMS", 2)
     assert_right(problem(*case))
+
+
+@pytest.mark.parametrize("rho", WITH_MARGINS)
+@pytest.mark.parametrize("pairs", ["pos-neg", "anc-neg"])
+@pytest.mark.parametrize("both_orders", [False, True])
+def test_margins_that_follow_the_label(pairs: str, rho: str, both_orders: bool) -> None:
+    assert_right(problem(pairs=pairs, rho=rho, both_orders=both_orders))
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,9 @@ using GradientOf = typename Family::template Gradient<T, Sides::kBoth>;
 template <class T>
 __device__ __forceinline__ T similarity_gradient(const AnchorSumsArgs<T>& args, const DeviceRho<T>& rho,
                                                  const AnchorTerm<T>& term, T s, const AnchorFactors<T>& factors) {
+  const T argument = less_margin(s, rho.margin_range, term.weight[0]);
   return in_family(args.rho.exponential, [&](auto family) {
-    return GradientOf<decltype(family), T>::template of_term<true, 0>(rho, s, term.weight, factors);
+    return GradientOf<decltype(family), T>::template of_term<true, 0>(rho, argument, term.weight, factors);
   });
 }
 

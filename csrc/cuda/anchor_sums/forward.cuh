@@ -68,12 +68,13 @@ __global__ void __launch_bounds__(kAnchorWarps* kWarp)
     const T product = inner_product<kSummedAnchors>(mixes, anchors, aligned);
     if (!term.is_used) continue;
     const T s = product * inverse_norm(args, mix);
+    const T argument = less_margin(s, rho.margin_range, term.weight[0]);
     const bool is_finite = s - s == T(0);
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side)
       if (term.weight[side] != T(0) || !is_finite)
-        sum[side] =
-            merge_partials(exponential, sum[side], partial_of_term(exponential, rho, side, s, term.weight[side]));
+        sum[side] = merge_partials(exponential, sum[side],
+                                   partial_of_term(exponential, rho, side, argument, term.weight[side]));
   }
   METRIX_UNROLL
   for (int side = 0; side < 2; ++side) {

@@ -186,6 +186,11 @@ struct TileTerm {
   float weight[2];
   float s;  // NaN unless it is finite
 
+  // What rho is of.
+  __device__ __forceinline__ float argument(const DeviceRho<float>& rho) const {
+    return less_margin(s, rho.margin_range, weight[0]);
+  }
+
   template <bool kByClass>
   __device__ __forceinline__ static TileTerm of(const AnchorSumsArgs<float>& args, const TileRow& row, RowUse use,
                                                 const TileColumn& column, float product) {
@@ -213,8 +218,8 @@ struct TileTerm {
 template <class Family>
 __device__ __forceinline__ float slope_of(const TileArgs& tile, const TileTerm& term, const TileColumn& column) {
   if (!term.is_used) return 0.f;
-  return Family::template Gradient<float, Sides::kBoth>::template of_term<true, 0>(tile.rho, term.s, term.weight,
-                                                                                   column.factors);
+  return Family::template Gradient<float, Sides::kBoth>::template of_term<true, 0>(tile.rho, term.argument(tile.rho),
+                                                                                   term.weight, column.factors);
 }
 
 // ---- the walk over uses ------------------------------------------------------------------------------------------

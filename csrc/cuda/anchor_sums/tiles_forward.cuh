@@ -24,7 +24,7 @@ struct TileSums {
       const TileTerm term =
           TileTerm::of<kByClass>(tile.args, memory.rows(which)[row_of(k)], memory.uses(which)[row_of(k)],
                                  memory.columns(0)[column_of(k)], product[k]);
-      const float s[1] = {term.s};
+      const float s[1] = {term.argument(tile.rho)};
       sum[k % 2].template add<true>(tile.rho, s, term.weight, !term.is_used);
     }
   }

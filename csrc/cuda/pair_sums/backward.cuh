@@ -51,25 +51,27 @@ struct PairGradients {
   T moment;
 };
 
-template <bool kSkips, class Gradient, int a, class T, int kAnchors>
-__device__ __forceinline__ void add_term(const DeviceRho<T>& rho, const Mix<T>& m, const T (&similarity)[kAnchors],
-                                         const OwnColumn<T, kAnchors>& column,
+// Most pairs are used by all anchors, have weights that are not tiny, and no margin that their moment goes without:
+// only the others are general.
+template <bool kGeneral, class Gradient, int a, class T, int kAnchors>
+__device__ __forceinline__ void add_term(const DeviceRho<T>& rho, const Mix<T>& m, T margin,
+                                         const T (&similarity)[kAnchors], const OwnColumn<T, kAnchors>& column,
                                          const AnchorFactors<T> (&factors)[kAnchors], unsigned skip,
                                          PairGradients<T, kAnchors>& to) {
-  const T s = mixed_similarity(m.first, m.second, similarity[a], column.similarity[a]);
-  T ds = Gradient::template of_term<kSkips, a>(rho, s, m.weight, factors[a]);
-  if (kSkips && (skip >> a & 1)) ds = T(0);
+  const T s = mixed_similarity(m.first, m.second, similarity[a], column.similarity[a], margin);
+  T ds = Gradient::template of_term<kGeneral, a>(rho, s, m.weight, factors[a]);
+  if (kGeneral && (skip >> a & 1)) ds = T(0);
   to.first[a] += ds * m.first;
   to.second[a] += ds * m.second;
-  to.moment += ds * s;
+  to.moment += ds * (kGeneral ? s + margin : s);
 }
 
-template <bool kSkips, class Gradient, class T, int kAnchors, int... a>
-__device__ __forceinline__ void add_terms(const DeviceRho<T>& rho, const Mix<T>& m, const T (&similarity)[kAnchors],
-                                          const OwnColumn<T, kAnchors>& column,
+template <bool kGeneral, class Gradient, class T, int kAnchors, int... a>
+__device__ __forceinline__ void add_terms(const DeviceRho<T>& rho, const Mix<T>& m, T margin,
+                                          const T (&similarity)[kAnchors], const OwnColumn<T, kAnchors>& column,
                                           const AnchorFactors<T> (&factors)[kAnchors], unsigned skip,
                                           PairGradients<T, kAnchors>& to, std::integer_sequence<int, a...>) {
-  (add_term<kSkips, Gradient, a>(rho, m, similarity, column, factors, skip, to), ...);
+  (add_term<kGeneral, Gradient, a>(rho, m, margin, similarity, column, factors, skip, to), ...);
 }
 
 // In shared memory: d s(a, i) of the staged rows, by warp.
@@ -137,6 +139,7 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
   __shared__ AnchorFactors<T> factors[kAnchors];
   __shared__ RowGradients<T, kAnchors> row_gradients;
   const PairSet set = describe(args.pairs);
+  const bool moments_have_margins = moments != nullptr && rho.margin_range != T(0);
   const int64_t n = args.examples;
   const int places = int(args.anchors), per_block = (places - 1) / int(gridDim.x) + 1;
   const int first_place = int(blockIdx.x) * per_block;
@@ -188,12 +191,13 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T>)
               const PairData<T> pair = next[c];
               if (p + 1 < rows.count) next[c] = load_pair(args, rows.matrix_row[p + 1] + columns[c].example);
               const Mix<T> m = mix<Pass::kBackward>(args, Gradient::kSides, pair, rows.sqnorm[p], columns[c].sqnorm);
+              const T margin = margin_of(rho, m.weight, Gradient::kSides);
               PairGradients<T, kAnchors> to{row_gradient, column_gradients[c], T(0)};
               constexpr std::make_integer_sequence<int, kAnchors> kEach{};
-              if (skip[c] != 0 || !Gradient::is_safe(m.weight))
-                add_terms<true, Gradient>(rho, m, rows.similarity[p], columns[c], factors, skip[c], to, kEach);
+              if (skip[c] != 0 || !Gradient::is_safe(m.weight) || moments_have_margins)
+                add_terms<true, Gradient>(rho, m, margin, rows.similarity[p], columns[c], factors, skip[c], to, kEach);
               else
-                add_terms<false, Gradient>(rho, m, rows.similarity[p], columns[c], factors, 0, to, kEach);
+                add_terms<false, Gradient>(rho, m, margin, rows.similarity[p], columns[c], factors, 0, to, kEach);
               if (moments != nullptr && skip[c] != kSkipAll) {
                 T* const at = moments + (rows.matrix_row[p] + columns[c].example);
                 put(at, to.moment, place == leader);

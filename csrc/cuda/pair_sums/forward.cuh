@@ -8,7 +8,7 @@
 //       load    s(a, j), |x_j|^2 into registers                                          pair.cuh, OwnColumn
 //       for each of the firsts i:
 //         mix       lambda_ij, <x_i, x_j> -> first, second, weight of 8 anchors at once  pair.cuh, mix()
-//                   s(a, mix) = first s(a, i) + second s(a, j)                           math.h
+//                   s(a, mix) = first s(a, i) + second s(a, j), less its margin          math.h
 //         exponent  scale s + shift, against the running shift                           rho/exponential.cuh, add()
 //         accumulate  sum[side][a] += weight[side] 2^exponent                            the same; common/exp2.cuh
 //   merge       lanes of a warp, warps of the block (here), strips of columns (merge_sums)    common/warp.cuh
@@ -67,10 +67,11 @@ __global__ void __launch_bounds__(kPairThreads, Sum::kBlocksPerMultiprocessor)
           if (p + 1 < rows.count) next = load_pair(args, rows.matrix_row[p + 1] + column.example);
           if (set.unordered && column.example <= rows.example[p]) break;  // rows ascend
           const Mix<T> m = mix<Pass::kForward>(args, Sum::kSides, pair, rows.sqnorm[p], column.sqnorm);
+          const T margin = margin_of(rho, m.weight, Sum::kSides);
           T s[kAnchors];
           METRIX_UNROLL
           for (int a = 0; a < kAnchors; ++a)
-            s[a] = mixed_similarity(m.first, m.second, rows.similarity[p][a], column.similarity[a]);
+            s[a] = mixed_similarity(m.first, m.second, rows.similarity[p][a], column.similarity[a], margin);
           const unsigned skip = rows.skip[p] | column.skip;
           if (skip != 0)
             sum.template add<true>(rho, s, m.weight, skip);

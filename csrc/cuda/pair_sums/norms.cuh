@@ -41,6 +41,7 @@ __global__ void __launch_bounds__(kPairThreads, kMomentBlocks)
     m = mix<Pass::kBackward>(args, Gradient::kSides, load_pair(args, i * n + j),
                              args.renormalize ? args.sqnorm[i * args.sqnorm_stride] : T(0),
                              args.renormalize ? args.sqnorm[j * args.sqnorm_stride] : T(0));
+  const T margin = margin_of(rho, m.weight, Gradient::kSides);
   T moment = T(0);
   for (int64_t from = 0; from < args.anchors; from += kWarp) {
     __syncthreads();
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kPairThreads, kMomentBlocks)
       const int64_t anchor = anchors[p];
       if (args.self[anchor] == j || !Candidates<T>(args, anchor, set.second_positive).contains(int(j))) continue;
       const T s = mixed_similarity(m.first, m.second, similarity[p], args.similarity[anchor * n + j]);
-      moment += Gradient::template of_term<true, 0>(rho, s, m.weight, factors[p]) * s;
+      moment += Gradient::template of_term<true, 0>(rho, s - margin, m.weight, factors[p]) * s;
     }
   }
   if (j < n) moments[i * n + j] = moment;

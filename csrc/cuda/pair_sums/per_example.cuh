@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kExampleThreads)
     ExampleTerm<T> term;
     if (!load_term<Pass::kForward>(args, set, anchor, int(column), term)) continue;
     is_not_finite |= !term.is_finite;
-    const T s[1] = {term.s};
+    const T s[1] = {less_margin(term.s, rho.margin_range, term.mix.weight[0])};
     if (term.mix.weight[0] != T(0)) positive.template add<false>(rho, s, term.mix.weight, 0);
     if (term.mix.weight[1] != T(0)) negative.template add<false>(rho, s, term.mix.weight, 0);
   }
@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(kExampleThreads)
     ExampleTerm<T> term;
     T ds = T(0), moment = T(0), second = T(0);
     if (load_term<Pass::kBackward>(args, set, anchor, int(column), term)) {
-      ds = Gradient::template of_term<true, 0>(rho, term.s, term.mix.weight, factors);
+      const T argument = less_margin(term.s, rho.margin_range, term.mix.weight[0]);
+      ds = Gradient::template of_term<true, 0>(rho, argument, term.mix.weight, factors);
       moment = ds * term.s;
       second = ds * term.mix.second;
       own += ds * term.mix.first;

@@ -8,13 +8,13 @@ namespace metrix::cuda {
 
 struct LinearFormula {
   template <class T>
-  __device__ __forceinline__ static T value(const DeviceRho<T>& rho, int side, T s) {
-    return linear_rho(s, rho.scale[side], rho.shift[side], rho.floor[side]);
+  __device__ __forceinline__ static T value(const DeviceRho<T>& rho, int side, T s, T weight) {
+    return linear_rho(s, rho.scale[side], rho.shift_of(side, weight), rho.floor[side]);
   }
 
   template <class T>
-  __device__ __forceinline__ static T derivative(const DeviceRho<T>& rho, int side, T s) {
-    return linear_rho_slope(s, rho.scale[side], rho.shift[side], rho.floor[side]);
+  __device__ __forceinline__ static T derivative(const DeviceRho<T>& rho, int side, T s, T weight) {
+    return linear_rho_slope(s, rho.scale[side], rho.shift_of(side, weight), rho.floor[side]);
   }
 };
 

@@ -11,9 +11,9 @@
 namespace metrix::cuda {
 
 template <class Formula, class T>
-concept RhoFormula = requires(const DeviceRho<T>& rho, int side, T s) {
-  { Formula::value(rho, side, s) } -> std::same_as<T>;       // rho_side(s)
-  { Formula::derivative(rho, side, s) } -> std::same_as<T>;  // d rho_side / d s
+concept RhoFormula = requires(const DeviceRho<T>& rho, int side, T s, T weight) {
+  { Formula::value(rho, side, s, weight) } -> std::same_as<T>;       // rho_side(s)
+  { Formula::derivative(rho, side, s, weight) } -> std::same_as<T>;  // d rho_side / d s
 };
 
 template <class Formula, class T, int anchors, Sides sides>
@@ -58,7 +58,7 @@ class PointwiseSum {
   __device__ __forceinline__ PartialSum<T> partial(int side, int a) const { return {count_[side][a], sum_[side][a]}; }
 
   __device__ __forceinline__ static PartialSum<T> of_term(const DeviceRho<T>& rho, int side, T s, T weight) {
-    const T term = weight * Formula::value(rho, side, s);
+    const T term = weight * Formula::value(rho, side, s, weight);
     return {term != T(0) ? T(1) : T(0), term};
   }
 
@@ -97,7 +97,8 @@ class PointwiseGradient {
     T ds = T(0);
     METRIX_UNROLL
     for (int side = 0; side < 2; ++side)
-      if (takes(sides, side)) ds += anchor.factor[side] * (weight[side] * Formula::derivative(rho, side, s));
+      if (takes(sides, side))
+        ds += anchor.factor[side] * (weight[side] * Formula::derivative(rho, side, s, weight[side]));
     return ds;
   }
 };

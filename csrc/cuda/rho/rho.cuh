@@ -30,10 +30,13 @@ void with_sides(Sides sides, const Call& call) {
   call(std::integral_constant<Sides, Sides::kNegative>{});
 }
 
-// rho of both sides in the kernels' type, made once on the host; exponent is scale in base 2.
+// rho of both sides in the kernels' type, made once on the host; exponent is scale in base 2. Kernels take similarities
+// less margin_range times the label, for both sides at once. What a positive side of another margin_range lacks, is
+// positive_shift times the label.
 template <class T>
 struct DeviceRho {
   T scale[2], shift[2], floor[2], exponent[2];
+  T margin_range, positive_shift;
 
   explicit DeviceRho(const Rho& rho) {
     for (int side = 0; side < 2; ++side) {
@@ -43,8 +46,21 @@ struct DeviceRho {
       floor[side] = T(from.floor);
       exponent[side] = T(from.scale * kLog2E);
     }
+    margin_range = T(rho.negative.margin_range);
+    positive_shift = T(rho.positive.scale * (rho.negative.margin_range - rho.positive.margin_range));
+  }
+
+  // The shift of a linear term; the weight of a positive one is its label.
+  __device__ __forceinline__ T shift_of(int side, T weight) const {
+    return side == 0 ? shift[0] + positive_shift * weight : shift[1];
   }
 };
+
+// What the similarity of a mix is taken less: of mixes that all have one label nothing.
+template <class T>
+__device__ __forceinline__ T margin_of(const DeviceRho<T>& rho, const T (&weight)[2], Sides sides = Sides::kBoth) {
+  return sides == Sides::kBoth ? rho.margin_range * weight[0] : T(0);
+}
 
 // A sum over some of the terms on its way through memory, in two numbers whose meaning is the family's.
 // Exponential: sum * 2^shift, as in a streaming logsumexp. Pointwise: sum, and in shift how many terms are not 0.
@@ -75,8 +91,8 @@ concept RhoSum = requires(Sum sum, const DeviceRho<T>& rho, const T (&s)[Sum::kA
   { Sum::kCountsTerms } -> std::convertible_to<bool>;
   // Begins with no terms.
   Sum();
-  // Adds one term for every anchor: similarities s, weights by side. skip has a bit for each anchor that goes without;
-  // add<false> is the inner loop of the many mixes that no anchor skips.
+  // Adds one term for every anchor: similarities s less the margin, weights by side. skip has a bit for each anchor
+  // that goes without; add<false> is the inner loop of the many mixes that no anchor skips.
   sum.template add<true>(rho, s, weight, skip);
   sum.template add<false>(rho, s, weight, skip);
   // The sum over the 32 threads of a warp, for (side, anchor).

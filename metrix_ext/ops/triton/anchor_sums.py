@@ -27,7 +27,7 @@ from .formulas import (
     slope_of_tile,
     weights_of_tile,
 )
-from .launch import OPTIONS, constants, on_device
+from .launch import OPTIONS, constants, has_margins, on_device
 from .products import merge_cells
 
 # Anchors and mixes of a tile, and bytes of embeddings in a step of a product and in the registers of a gradient.
@@ -116,8 +116,8 @@ def similarities(mixed, norms, anchors, q, a, size, MIXES: tl.constexpr, ANCHORS
 @triton.jit(do_not_specialize=COUNTS)
 def anchor_cells(
     mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, cells, count, m, n, size,
-    slices, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr, ANCHORS: tl.constexpr,
-    MIXES: tl.constexpr, DEPTH: tl.constexpr,
+    slices, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr,
+    ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """cells [m, 2, slices, 2]: shift and total of each side over the tiles of a slice of the mixes."""
     part = tl.program_id(1)
@@ -137,7 +137,7 @@ def anchor_cells(
             positive, negative = weights_of_tile(used, weight, PAIRS)
             positive_shift, positive_total, negative_shift, negative_total = add_to_both_sides(
                 positive_shift, positive_total, negative_shift, negative_total, s, positive, negative,
-                positive_rho, negative_rho, EXPONENTIAL,
+                positive_rho, negative_rho, EXPONENTIAL, MARGINS,
             )  # fmt: skip
     cell = cells + (a * 2 * slices + part) * 2
     tl.store(cell, positive_shift, mask=exists)
@@ -150,7 +150,7 @@ def anchor_cells(
 @triton.jit
 def slopes(
     sums, grad_sums, mixed, norms, anchors, rho, q, a, used, weight, size, PAIRS: tl.constexpr,
-    EXPONENTIAL: tl.constexpr, MIXES: tl.constexpr, ANCHORS: tl.constexpr, DEPTH: tl.constexpr,
+    EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr, MIXES: tl.constexpr, ANCHORS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """dE/d<z, a> of a tile, 0 where an anchor does not use a mix, and dE/ds s."""
     dtype: tl.constexpr = anchors.dtype.element_ty
@@ -166,6 +166,7 @@ def slopes(
         load_upstream(sums, None, grad_sums, rho, a[None, :], 1, EXPONENTIAL),
         PAIRS,
         EXPONENTIAL,
+        MARGINS,
     )
     ds = tl.where(used, ds, 0)
     return ds * inverse, ds * s
@@ -184,7 +185,7 @@ def add_product(x, y, sum, dtype: tl.constexpr):
 def anchor_gradients(
     sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, parts, count,
     m, n, size, slices, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr,
-    ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
+    MARGINS: tl.constexpr, ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """parts [slices, m, d]: what the tiles of a slice of the mixes add to the gradient of a block of anchors."""
     part = tl.program_id(1)
@@ -198,8 +199,8 @@ def anchor_gradients(
         used, weight = labels_of_tile(positives, own, mask, first, second, lam, q, a, inside, n, PAIRS, BOTH_ORDERS)
         if any_of_tile(used):
             slope, _moment = slopes(
-                sums, grad_sums, mixed, norms, anchors, rho, q, a, used, weight, size, PAIRS, EXPONENTIAL, MIXES,
-                ANCHORS, DEPTH,
+                sums, grad_sums, mixed, norms, anchors, rho, q, a, used, weight, size, PAIRS, EXPONENTIAL,
+                MARGINS, MIXES, ANCHORS, DEPTH,
             )  # fmt: skip
             z = tl.load(mixed + q[:, None] * size + k[None, :], mask=k[None, :] < size, other=0).to(dtype)
             gradient = add_product(tl.trans(slope), z, gradient, dtype)
@@ -219,7 +220,7 @@ def blocks_of_anchors(anchors_of, examples, ANCHORS: tl.constexpr):
 def mixed_gradients(
     sums, grad_sums, mixed, norms, anchors, positives, own, mask, anchor_order, first, second, lam, rho, anchors_of,
     grad_mixed, count, m, n, size, PAIRS: tl.constexpr, BOTH_ORDERS: tl.constexpr, EXPONENTIAL: tl.constexpr,
-    ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
+    MARGINS: tl.constexpr, ANCHORS: tl.constexpr, MIXES: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """grad_mixed [p, d] of a tile of the mixes."""
     dtype: tl.constexpr = anchors.dtype.element_ty
@@ -241,8 +242,8 @@ def mixed_gradients(
         used, weight = labels_of_tile(positives, own, mask, first, second, lam, q, a, inside, n, PAIRS, BOTH_ORDERS)
         if is_new & any_of_tile(used):
             slope, slope_moment = slopes(
-                sums, grad_sums, mixed, norms, anchors, rho, q, a, used, weight, size, PAIRS, EXPONENTIAL, MIXES,
-                ANCHORS, DEPTH,
+                sums, grad_sums, mixed, norms, anchors, rho, q, a, used, weight, size, PAIRS, EXPONENTIAL,
+                MARGINS, MIXES, ANCHORS, DEPTH,
             )  # fmt: skip
             x = tl.load(anchors + a[:, None] * size + k[None, :], mask=k[None, :] < size, other=0)
             gradient = add_product(slope, x, gradient, dtype)
@@ -308,6 +309,7 @@ def _arguments(
         "PAIRS": a.pairs,
         "BOTH_ORDERS": a.both_orders,
         "EXPONENTIAL": a.exponential,
+        "MARGINS": has_margins(a.rho),
         "ANCHORS": ANCHORS,
         "DEPTH": DEPTH_BYTES // a.anchors.itemsize,
         **OPTIONS,

@@ -86,11 +86,19 @@ def weights_of_tile(used, weight, PAIRS: tl.constexpr):
 
 @triton.jit
 def load_rho(rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr, dtype: tl.constexpr):
-    """scale, shift and floor of a side from [6] float64; of an exponential one the scale is for base 2."""
-    scale = tl.load(rho + 3 * SIDE)
+    """scale, shift, floor, margin_range of a side from [8] float64; of an exponential one the scale is for base 2."""
+    scale = tl.load(rho + 4 * SIDE)
     if EXPONENTIAL:
         scale *= LOG2_E
-    return scale.to(dtype), tl.load(rho + 3 * SIDE + 1).to(dtype), tl.load(rho + 3 * SIDE + 2).to(dtype)
+    shift, floor, margin_range = tl.load(rho + 4 * SIDE + 1), tl.load(rho + 4 * SIDE + 2), tl.load(rho + 4 * SIDE + 3)
+    return scale.to(dtype), shift.to(dtype), floor.to(dtype), margin_range.to(dtype)
+
+
+@triton.jit
+def less_margin(s, label, rho, MARGINS: tl.constexpr):
+    """What rho is of: a margin that follows the label is taken off the similarity."""
+    _scale, _shift, _floor, margin_range = rho
+    return s - margin_range * label if MARGINS else s
 
 
 # ---- sums --------------------------------------------------------------------------------------------------
@@ -103,9 +111,10 @@ def empty_cells(COLUMNS: tl.constexpr, EXPONENTIAL: tl.constexpr, dtype: tl.cons
 
 
 @triton.jit
-def add_terms(shift, total, s, weight, rho, EXPONENTIAL: tl.constexpr):
+def add_terms(shift, total, s, label, weight, rho, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr):
     """Adds the terms weight * rho(s) of a tile to its columns' cells; without a weight s does not matter."""
-    scale, offset, floor = rho
+    scale, offset, floor, _margin_range = rho
+    s = less_margin(s, label, rho, MARGINS)
     if EXPONENTIAL:
         # The difference is taken in one fused step, before scale blows the rounding of a product up.
         top = tl.maximum(shift, tl.max(tl.where(weight > 0, scale * s, float("-inf")), 0))
@@ -124,14 +133,15 @@ def add_terms(shift, total, s, weight, rho, EXPONENTIAL: tl.constexpr):
 @triton.jit
 def add_to_both_sides(
     positive_shift, positive_total, negative_shift, negative_total, s, positive_weight, negative_weight,
-    positive_rho, negative_rho, EXPONENTIAL: tl.constexpr,
+    positive_rho, negative_rho, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr,
 ):  # fmt: skip
     """add_terms for the two sums of Eq. (9): of the same similarities, each by its own weights and rho."""
+    label = positive_weight
     positive_shift, positive_total = add_terms(
-        positive_shift, positive_total, s, positive_weight, positive_rho, EXPONENTIAL
+        positive_shift, positive_total, s, label, positive_weight, positive_rho, EXPONENTIAL, MARGINS
     )
     negative_shift, negative_total = add_terms(
-        negative_shift, negative_total, s, negative_weight, negative_rho, EXPONENTIAL
+        negative_shift, negative_total, s, label, negative_weight, negative_rho, EXPONENTIAL, MARGINS
     )
     # 0 for finite similarities, NaN otherwise: minus infinity would vanish in an exponential.
     poison = tl.sum(s * 0.0, 0)
@@ -155,7 +165,7 @@ def fold_cells(shift, total, EXPONENTIAL: tl.constexpr):
 def store_sum(sums, rest, index, shift, total, rho, SIDE: tl.constexpr, EXPONENTIAL: tl.constexpr):
     """The result of a cell. The logarithm of an empty sum is minus infinity; rest is what rounding took, or None."""
     if EXPONENTIAL:
-        log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 3 * SIDE + 1)
+        log_sum = (tl.log2(total.to(tl.float64)) + shift.to(tl.float64)) * LN_2 + tl.load(rho + 4 * SIDE + 1)
         total = log_sum.to(total.dtype)
         shift = tl.where(tl.abs(log_sum) < float("inf"), log_sum - total.to(tl.float64), 0).to(total.dtype)
     tl.store(sums + 2 * index + SIDE, total)
@@ -174,12 +184,12 @@ def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL
     """
     log_sum = tl.load(sums + 2 * a + SIDE)
     factor = tl.load(grad_sums + 2 * a + SIDE)
-    factor *= tl.load(rho + 3 * SIDE).to(factor.dtype)
+    factor *= tl.load(rho + 4 * SIDE).to(factor.dtype)
     if not EXPONENTIAL:
         factor += 0 * log_sum  # NaN if the sum is not finite
     if EXPONENTIAL:
         empty = log_sum == float("-inf")
-        whole = log_sum.to(tl.float64) - tl.load(rho + 3 * SIDE + 1)
+        whole = log_sum.to(tl.float64) - tl.load(rho + 4 * SIDE + 1)
         if rest is not None:
             whole += tl.load(rest + 2 * a + SIDE).to(tl.float64)
         exponent = tl.where(empty, 0, whole * LOG2_E)
@@ -191,9 +201,10 @@ def load_upstream(sums, rest, grad_sums, rho, a, SIDE: tl.constexpr, EXPONENTIAL
 
 
 @triton.jit
-def slope(s, weight, rho, upstream, EXPONENTIAL: tl.constexpr):
+def slope(s, label, weight, rho, upstream, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr):
     """dE/ds of the terms of one side."""
-    scale, offset, floor = rho
+    scale, offset, floor, _margin_range = rho
+    s = less_margin(s, label, rho, MARGINS)
     log_sum, factor = upstream
     if EXPONENTIAL:
         share = weight * tl.exp2(tl.where(weight > 0, scale * s - log_sum, float("-inf")))
@@ -205,13 +216,13 @@ def slope(s, weight, rho, upstream, EXPONENTIAL: tl.constexpr):
 @triton.jit
 def slope_of_tile(
     s, used, weight, positive_rho, negative_rho, positive_upstream, negative_upstream,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr,
+    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr,
 ):  # fmt: skip
     """dE/ds of the terms of a tile."""
     positive, negative = weights_of_tile(used, weight, PAIRS)
     ds = tl.zeros_like(s)
     if PAIRS != "neg-neg":
-        ds += slope(s, positive, positive_rho, positive_upstream, EXPONENTIAL)
+        ds += slope(s, weight, positive, positive_rho, positive_upstream, EXPONENTIAL, MARGINS)
     if PAIRS != "pos-pos" and PAIRS != "anc-pos":
-        ds += slope(s, negative, negative_rho, negative_upstream, EXPONENTIAL)
+        ds += slope(s, weight, negative, negative_rho, negative_upstream, EXPONENTIAL, MARGINS)
     return ds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,11 @@ OPTIONS = {"num_warps": 2 if torch.version.hip else 4, "enable_fp_fusion": True}
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     """Makes the device of a tensor the one that Triton launches on."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def has_margins(rho: Sequence[float]) -> bool:
+    """Whether a side of rho, as ``terms.formula.flat``, has a margin that follows the label."""
+    return rho[3] != 0.0 or rho[7] != 0.0
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from ..arguments import PairSumsArguments
-from .launch import OPTIONS, constants, on_device
+from .launch import OPTIONS, constants, has_margins, on_device
 from .norms import add_norm_parts
 from .products import merge_cells, product_cells, product_norm_gradient, product_similarity_gradient
 from .rows import row_gradients, row_sums
@@ -155,6 +155,7 @@ def _variant(a: PairSumsArguments) -> dict[str, Any]:
     return {
         "PAIRS": a.pairs,
         "EXPONENTIAL": a.exponential,
+        "MARGINS": has_margins(a.rho),
         "ONE_LAMBDA": a.lam_is_scalar,
         "ROWS": rows,
         "COLUMNS": columns,

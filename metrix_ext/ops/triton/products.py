@@ -52,7 +52,7 @@ def coefficients_of_tile(
 @triton.jit(do_not_specialize=SIZES)
 def product_cells(
     similarity, positives, own, mask, rho, lam, gram, sqnorm, cells, n, first_row, sqnorm_stride, slices,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
+    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """cells [m, 2, slices, 2]: shift and total of each side over the tiles of a slice of the seconds."""
@@ -81,11 +81,11 @@ def product_cells(
             poison = tl.sum(s * 0.0, 0)
             if PAIRS != "neg-neg":
                 positive_shift, positive_total = add_terms(
-                    positive_shift, positive_total, s, positive, positive_rho, EXPONENTIAL
+                    positive_shift, positive_total, s, weight, positive, positive_rho, EXPONENTIAL, MARGINS
                 )
             if PAIRS != "pos-pos":
                 negative_shift, negative_total = add_terms(
-                    negative_shift, negative_total, s, negative, negative_rho, EXPONENTIAL
+                    negative_shift, negative_total, s, weight, negative, negative_rho, EXPONENTIAL, MARGINS
                 )
             positive_total += poison
             negative_total += poison
@@ -116,7 +116,7 @@ def merge_cells(cells, rho, sums, rest, slices, EXPONENTIAL: tl.constexpr, SLICE
 def product_similarity_gradient(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, d_similarity, n, first_row,
     sqnorm_stride, slices, OF_FIRST: tl.constexpr, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr,
-    ONE_LAMBDA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    MARGINS: tl.constexpr, ONE_LAMBDA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Adds to d_similarity [m, n] what an anchor's examples get as firsts, or as seconds, of its pairs."""
     a, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -155,6 +155,7 @@ def product_similarity_gradient(
                 negative_upstream,
                 PAIRS,
                 EXPONENTIAL,
+                MARGINS,
             )
             gradient += tl.where(used, ds * (first if OF_FIRST else second), 0)
         column = outer + tl.arange(0, OUTER)
@@ -168,7 +169,7 @@ def product_similarity_gradient(
 def product_norm_gradient(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm,
     d_gram, first_parts, second_parts, m, n, first_row, row_count, sqnorm_stride,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
+    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ANCHORS: tl.constexpr,
 ):  # fmt: skip
     """d_gram [row_count, n], and what each tile adds to d_sqnorm: of firsts [column tiles, row_count], of seconds
@@ -206,7 +207,7 @@ def product_norm_gradient(
                     negative_upstream = load_upstream(sums, rest, grad_sums, rho, a, 1, EXPONENTIAL)
                     ds = slope_of_tile(
                         s, used, tl.where(used, weight, 0), positive_rho, negative_rho, positive_upstream,
-                        negative_upstream, PAIRS, EXPONENTIAL,
+                        negative_upstream, PAIRS, EXPONENTIAL, MARGINS,
                     )  # fmt: skip
                     moment += ds * s
     # Pairs that nobody uses have the moment 0, and their norm may be anything.

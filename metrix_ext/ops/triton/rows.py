@@ -57,8 +57,8 @@ def terms_of_row(
 @triton.jit
 def row_sums(
     similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm, sums, rest, n,
-    sqnorm_stride, self_stride, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    sqnorm_stride, self_stride, PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr,
+    ONE_LAMBDA: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """sums, rest [m, 2]."""
     a = tl.program_id(0).to(tl.int64)
@@ -75,7 +75,7 @@ def row_sums(
         )  # fmt: skip
         positive_shift, positive_total, negative_shift, negative_total = add_to_both_sides(
             positive_shift, positive_total, negative_shift, negative_total, s, positive, negative,
-            positive_rho, negative_rho, EXPONENTIAL,
+            positive_rho, negative_rho, EXPONENTIAL, MARGINS,
         )  # fmt: skip
     shift, total = fold_cells(positive_shift, positive_total, EXPONENTIAL)
     store_sum(sums, rest, a, shift, total, rho, 0, EXPONENTIAL)
@@ -87,7 +87,7 @@ def row_sums(
 def row_gradients(
     sums, rest, grad_sums, similarity, positives, own, mask, rho, lam, gram, sqnorm, self_similarity, self_sqnorm,
     d_similarity, d_gram, d_sqnorm, d_self_similarity, d_self_sqnorm, n, sqnorm_stride, self_stride,
-    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, ONE_LAMBDA: tl.constexpr,
+    PAIRS: tl.constexpr, EXPONENTIAL: tl.constexpr, MARGINS: tl.constexpr, ONE_LAMBDA: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ADDS: tl.constexpr,
 ):  # fmt: skip
     """Every gradient of an anchor; d_sqnorm [m, n] is what each anchor adds to that of sqnorm.
@@ -111,8 +111,8 @@ def row_gradients(
             similarity, positives, own, mask, lam, gram, sqnorm, self_similarity, self_sqnorm, a, column, n,
             sqnorm_stride, self_stride, PAIRS, ONE_LAMBDA,
         )  # fmt: skip
-        ds = slope(s, positive, positive_rho, positive_upstream, EXPONENTIAL)
-        ds += slope(s, negative, negative_rho, negative_upstream, EXPONENTIAL)
+        ds = slope(s, positive, positive, positive_rho, positive_upstream, EXPONENTIAL, MARGINS)
+        ds += slope(s, positive, negative, negative_rho, negative_upstream, EXPONENTIAL, MARGINS)
         at = a * n + column
         inside = column < n
         of_similarity = ds * second
