@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import UserError
-from ..files import reading
 from .drawings import SIDE, Drawing, choose
-from .packages import Archive, Package, opened, permissive
-from .store import Source
+from .packages import Package, opened, permissive
+from .store import DrawnSet, Source
 
 EM = 54  # pixels
 
@@ -102,12 +101,12 @@ class Typeface:
     font: ImageFont.FreeTypeFont
 
 
-def draw(folder: Path) -> tuple[dict[str, list[Drawing]], list[Source], Counter[str]]:
-    """The classes, the typefaces, and how much is left out and why."""
+def draw(folder: Path) -> DrawnSet:
+    """From the packages in the folder."""
     typefaces = [read(cut, folder) for cut in CUTS]
     skipped: Counter[str] = Counter()
     drawings = list(drawn(typefaces, chosen(typefaces), skipped))
-    return choose(drawings, (), skipped), [typeface.source for typeface in typefaces], skipped
+    return DrawnSet(choose(drawings, (), skipped), [typeface.source for typeface in typefaces], skipped)
 
 
 def read(cut: Cut, folder: Path) -> Typeface:

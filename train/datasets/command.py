@@ -10,6 +10,8 @@ from ..commands.shared import add_out, require_new
 from ..errors import UserError
 from ..main import require_packages, status_of
 from ..options.arguments import OneLineParser
+from ..options.values import at_least
+from .baselines import baselines
 from .packages import fetch
 from .store import summary, write
 
@@ -34,6 +36,10 @@ def parser() -> argparse.ArgumentParser:
         "--packages", type=Path, metavar="DIR",
         help="where the packages lie, and are put by npm if they do not (default: packages, beside PATH)",
     )  # fmt: skip
+    p.add_argument(
+        "--measure", type=at_least(32), metavar="SIZE",
+        help="also print what pixels, and a frozen efficientnet-lite0 with ImageNet weights at SIZE pixels, find",
+    )  # fmt: skip
     return p
 
 
@@ -44,7 +50,9 @@ def run(args: argparse.Namespace) -> None:
     made = import_module(f"{__package__}.{args.set}")
     folder = args.packages or args.out.parent / "packages"
     fetch(made.PACKAGES, folder)
-    classes, sources, skipped = made.draw(folder)
-    if not classes:
-        raise UserError(f"no class is left of those in {folder}: give it the packages of docs/datasets.md")
-    print(f"{args.out}: {summary(write(args.out, classes, sources, skipped))}")
+    drawn = made.draw(folder)
+    if not drawn.classes:
+        raise UserError(f"no class has enough drawings in {folder}: remove its packages, to fetch them anew")
+    print(f"{args.out}: {summary(write(args.out, drawn))}")
+    if args.measure:
+        print(baselines(args.out, args.measure))

@@ -6,8 +6,7 @@ The families are packages of Iconify (https://iconify.design), each a JSON of SV
 from __future__ import annotations
 
 import io
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .drawings import LEAST, SIDE, Drawing, choose
+from .drawings import SIDE, Drawing, choose
 from .icon_names import thing
 from .packages import Package, opened, permissive
-from .store import Source
+from .store import DrawnSet, Source
 
 FAMILIES = 5  # in which a name has to be found
 VERSIONS = {
@@ -113,33 +112,32 @@ class Family:
     synonyms: list[tuple[str, str]]
 
 
-def draw(folder: Path) -> tuple[dict[str, list[Drawing]], list[Source], Counter[str]]:
-    """The classes, the families, and how much is left out and why."""
+def draw(folder: Path) -> DrawnSet:
+    """From the packages in the folder."""
     families = [read(package, folder) for package in PACKAGES]
     found = Counter(name for family in families for name in family.icons)
     common = {name for name, n in found.items() if n >= FAMILIES}
     skipped = Counter({f"names in fewer than {FAMILIES} families": len(found) - len(common)})
     drawings = list(painted(families, common, skipped))
     synonyms = [pair for family in families for pair in family.synonyms]
-    return choose(drawings, synonyms, skipped), [family.source for family in families], skipped
+    return DrawnSet(choose(drawings, synonyms, skipped), [family.source for family in families], skipped)
 
 
 def read(package: Package, folder: Path) -> Family:
+    """Of icons of one thing, the one with the shortest name is taken: it is the plainest."""
     with opened(package, folder) as archive:
-        info, icons = archive.json("info.json"), archive.json("icons.json")
+        family = archive.json("icons.json")
+        licence = permissive(archive.json("info.json")["license"]["spdx"], package)
         styles = archive.json("metadata.json") if "metadata.json" in archive else {}
-        affixes = styles.get("prefixes", ()), styles.get("suffixes", ())
-        variants: dict[str, list[str]] = defaultdict(list)
-        for icon in icons["icons"]:
-            variants[thing(icon, *affixes)].append(icon)
-        bodies = {
-            name: svg(icons["icons"][min(some, key=lambda icon: (len(icon), icon))], icons)
-            for name, some in variants.items()
-        }
-        aliases = icons.get("aliases", {}).items()
-        names = [(thing(icon, *affixes), thing(alias["parent"], *affixes)) for icon, alias in aliases]
-        source = Source(icons["prefix"], package, permissive(info["license"]["spdx"], package))
-        return Family(source, bodies, [pair for pair in names if pair[0] != pair[1]])
+
+        def name(icon: str) -> str:
+            return thing(icon, styles.get("prefixes", ()), styles.get("suffixes", ()))
+
+        icons: dict[str, str] = {}
+        for icon in sorted(family["icons"], key=lambda icon: (len(icon), icon)):
+            icons.setdefault(name(icon), svg(family["icons"][icon], family))
+        pairs = [(name(alias), name(of["parent"])) for alias, of in family.get("aliases", {}).items()]
+        return Family(Source(family["prefix"], package, licence), icons, [(a, b) for a, b in pairs if a != b])
 
 
 def svg(icon: dict[str, Any], family: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import reading
 
 PERMISSIVE = frozenset(("Apache-2.0", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "OFL-1.1", "Unlicense"))
+AT_ONCE = 10  # packages of one call of npm
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def fetch(packages: Iterable[Package], folder: Path) -> None:
     """Those that are not in the folder yet, a few at a time. Raises UserError if there is no npm or it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [package for package in packages if not (folder / package.file_name).exists()]
-    for start in range(0, len(missing), 10):
-        some = [str(package) for package in missing[start : start + 10]]
+    for start in range(0, len(missing), AT_ONCE):
+        some = [str(package) for package in missing[start : start + AT_ONCE]]
         print(f"npm pack {' '.join(some)}", flush=True)
         try:
             subprocess.run(["npm", "pack", "--silent", *some], cwd=folder, check=True, capture_output=True, text=True)
@@ -71,8 +72,6 @@ class Archive:
 def opened(package: Package, folder: Path) -> Iterator[Archive]:
     """Raises UserError for a package that is missing, damaged, or not as is expected inside."""
     path = folder / package.file_name
-    if not path.exists():
-        raise UserError(f"{path} is missing: leave --offline out to fetch {package}")
     with reading(path, "a package of npm"), tarfile.open(path) as file:
         yield Archive(file)
 

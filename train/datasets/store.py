@@ -26,11 +26,21 @@ class Source:
     licence: str
 
 
-def write(
-    out: Path, classes: Mapping[str, list[Drawing]], sources: list[Source], skipped: Mapping[str, int]
-) -> dict[str, Any]:
-    """The arrays x uint8 [n, side, side, 3], y int64 [n], name [n] and src [n], loadable without pickle, in `out`;
-    in a .json of the same name, and returned, what they are made of."""
+@dataclass(frozen=True)
+class DrawnSet:
+    """The drawings of each class, where they are from, and how much was left out, by reason."""
+
+    classes: Mapping[str, list[Drawing]]
+    sources: list[Source]
+    skipped: Mapping[str, int]
+
+
+def write(out: Path, drawn: DrawnSet) -> dict[str, Any]:
+    """x uint8 [n, side, side, 3], y int64 [n], name [n] of the class and src [n], without pickle, in `out`.
+
+    What they are made of is written as .json of the same name, and returned.
+    """
+    classes = drawn.classes
     drawings = [drawing for name in sorted(classes) for drawing in sorted(classes[name], key=lambda d: d.source)]
     names = np.array([drawing.name for drawing in drawings])
     with replacing(out) as file:
@@ -41,22 +51,20 @@ def write(
             name=names,
             src=np.array([drawing.source for drawing in drawings]),
         )
-    record = describe(classes, sources, skipped) | {"sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
+    record = describe(drawn) | {"sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
     with replacing(out.with_suffix(".json")) as file:
         file.write(json.dumps(record, indent=1).encode())
     return record
 
 
-def describe(
-    classes: Mapping[str, list[Drawing]], sources: list[Source], skipped: Mapping[str, int]
-) -> dict[str, Any]:
-    images = Counter(drawing.source for drawings in classes.values() for drawing in drawings)
-    sizes = Counter(len(drawings) for drawings in classes.values())
+def describe(drawn: DrawnSet) -> dict[str, Any]:
+    images = Counter(drawing.source for drawings in drawn.classes.values() for drawing in drawings)
+    sizes = Counter(len(drawings) for drawings in drawn.classes.values())
     return {
         "images": images.total(),
-        "classes": len(classes),
+        "classes": len(drawn.classes),
         "classes_by_images": {str(size): sizes[size] for size in sorted(sizes)},
-        "left_out": {reason: n for reason, n in skipped.items() if n},
+        "left_out": {reason: n for reason, n in drawn.skipped.items() if n},
         "sources": [
             {
                 "name": source.name,
@@ -65,25 +73,21 @@ def describe(
                 "licence": source.licence,
                 "images": images[source.name],
             }
-            for source in sources
+            for source in drawn.sources
         ],
     }
 
 
 def summary(record: Mapping[str, Any]) -> str:
     """Lines for a person."""
-    width = max(len(source["package"]) for source in record["sources"])
-    table = [
-        f"  {source['package']:{width}}  {source['version']:9}  {source['licence']:12}  {source['images']:5} images"
-        for source in record["sources"]
+    sources = record["sources"]
+    width = max(len(source["package"]) for source in sources)
+    sizes = ", ".join(f"{n} with {size}" for size, n in record["classes_by_images"].items())
+    lines = [
+        f"{record['images']} images of {record['classes']} classes from {len(sources)} packages",
+        *(f"  {s['package']:{width}}  {s['version']:9}{s['licence']:13}{s['images']:5} images" for s in sources),
+        f"classes by their number of images: {sizes}",
+        *(f"left out: {n} {reason}" for reason, n in record["left_out"].items()),
+        f"SHA-256 {record['sha256']}",
     ]
-    return "\n".join(
-        [
-            f"{record['images']} images of {record['classes']} classes from {len(table)} packages",
-            *table,
-            "classes by their number of images: "
-            + ", ".join(f"{n} with {size}" for size, n in record["classes_by_images"].items()),
-            *(f"left out: {n} {reason}" for reason, n in record["left_out"].items()),
-            f"SHA-256 {record['sha256']}",
-        ]
-    )
+    return "\n".join(lines)
