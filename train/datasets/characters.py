@@ -105,7 +105,7 @@ def draw(folder: Path) -> DrawnSet:
     """From the packages in the folder."""
     typefaces = [read(cut, folder) for cut in CUTS]
     skipped: Counter[str] = Counter()
-    drawings = list(drawn(typefaces, chosen(typefaces), skipped))
+    drawings = list(drawn(typefaces, chosen(typefaces, BLOCKS), skipped))
     return DrawnSet(choose(drawings, (), skipped), [typeface.source for typeface in typefaces], skipped)
 
 
@@ -127,7 +127,7 @@ def load(source: Source, woff2: bytes) -> Typeface:
     return Typeface(source, covered, font)
 
 
-def chosen(typefaces: Sequence[Typeface], blocks: Sequence[Block] = BLOCKS) -> list[int]:
+def chosen(typefaces: Sequence[Typeface], blocks: Sequence[Block]) -> list[int]:
     """Code points, in an order that has nothing to do with their shapes and is the same everywhere."""
     found = Counter(code for typeface in typefaces for code in typeface.covered)
     return [
@@ -146,7 +146,11 @@ def drawn(typefaces: Sequence[Typeface], code_points: Sequence[int], skipped: Co
         for code in code_points:
             if code not in typeface.covered:
                 continue
-            image = picture(typeface.font, chr(code))
+            try:
+                image = picture(typeface.font, chr(code))
+            except OSError:
+                skipped["damaged outlines"] += 1
+                continue
             if image.min() == image.max():
                 skipped["blank drawings"] += 1
             else:
@@ -154,7 +158,7 @@ def drawn(typefaces: Sequence[Typeface], code_points: Sequence[int], skipped: Co
 
 
 def picture(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:
-    """uint8 [SIDE, SIDE, 3], black on white, the drawing in the middle."""
+    """uint8 [SIDE, SIDE, 3], black on white, in the middle: across by the width it takes in a line, down by its ink."""
     left, top, right, bottom = font.getbbox(character)
     image = Image.new("L", (SIDE, SIDE), 255)
     place = ((SIDE - left - right) / 2, (SIDE - top - bottom) / 2)
