@@ -20,7 +20,7 @@ from .data.splits import Halves
 from .errors import Diverged, Interrupted, UserError, one_line
 from .evaluation import Found, Searched, pixel_recall, search
 from .interrupt import Interrupt
-from .model import network
+from .model import batch_norm, network
 from .output import loggers
 from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace) -> tuple[torch.device, Processes]:
     device = pick_device(args)
     processes = start(device.type)
-    options.resolve(args, device.type)
+    options.resolve(args, device.type, processes.count)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.deterministic:
@@ -130,6 +130,8 @@ def build(
 def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
     model = network.build(args.arch, args.weights, args.embedding_size, args.pool, args.image_size, args.tokens)
     model = model.to(device, memory_format=torch.channels_last)
+    if args.sync_bn:
+        model = batch_norm.synchronized(model)
     loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
     if args.memory_size:

@@ -27,7 +27,8 @@ class GlobalBatch(nn.Module):
     - Embeddings, labels and references are gathered, and every rank computes the clean loss and embedding mixup.
     - Of feature maps and images a rank holds its own and those of one other rank, never all. The mixes are shared out
       among the ranks, which send each other their sources once in forward and, with gradients, once more in backward.
-      Batch norm in an encoder sees the mixes of a rank only.
+      Batch norm in an encoder sees the mixes of a rank only; SyncBatchNorm in training mode is refused there, as ranks
+      have different numbers of mixes.
     - What is drawn, the mix, the pairs and lambda, is drawn as rank 0 would draw it, whose generators alone move on. A
       ``seed`` is that of rank 0. All else that is not a batch, such as a given lambda, has to be the same everywhere.
     - A bank of earlier embeddings (``memory``) belongs inside, not around: references of several ranks are
