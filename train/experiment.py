@@ -87,8 +87,6 @@ def prepare(args: argparse.Namespace) -> tuple[torch.device, Processes]:
         torch.set_num_threads(args.threads)
     if args.deterministic:
         torch.use_deterministic_algorithms(True)
-    if processes.are_several and args.memory_size:
-        raise UserError(f"--memory-size {args.memory_size} is for one process so far")
     return device, processes
 
 
@@ -135,9 +133,11 @@ def make_learner(args: argparse.Namespace, device: torch.device, num_classes: in
     loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
     if args.memory_size:
-        criterion = mx.memory.CrossBatchMemory(criterion, args.embedding_size, args.memory_size, args.memory_start).to(
-            device
+        # Of several processes it is called with the batch of all, as Step does.
+        memory = mx.memory.CrossBatchMemory(
+            criterion, args.embedding_size, args.memory_size, args.memory_start, gather=False
         )
+        criterion = memory.to(device)
     groups = optimizers.parameter_groups(
         model, criterion, learning_rate=args.lr, head_factor=args.head_lr_factor, proxy_factor=args.proxy_lr_factor,
         weight_decay=args.weight_decay,

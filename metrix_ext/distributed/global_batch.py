@@ -31,8 +31,7 @@ class GlobalBatch(nn.Module):
       have different numbers of mixes.
     - What is drawn, the mix, the pairs and lambda, is drawn as rank 0 would draw it, whose generators alone move on. A
       ``seed`` is that of rank 0. All else that is not a batch, such as a given lambda, has to be the same everywhere.
-    - A bank of earlier embeddings (``memory``) belongs inside, not around: references of several ranks are
-      concatenated.
+    - A ``memory.CrossBatchMemory`` belongs inside, not around, with ``gather=False``: it then is the same on every rank.
     - Where torch.distributed is not initialised, or of one process, the criterion is called as it is.
     - A rank that ends, or is too far behind, raises a RuntimeError on the others after the timeout of
       ``init_process_group`` at the latest; with NCCL its watchdog ends the process.
@@ -43,12 +42,15 @@ class GlobalBatch(nn.Module):
 
     Raises:
         TypeError: the criterion is no torch.nn.Module.
+        ValueError: it has a memory that gathers batches itself.
     """
 
     def __init__(self, criterion: nn.Module, group: dist.ProcessGroup | None = None) -> None:
         super().__init__()
         if not isinstance(criterion, nn.Module):
             raise TypeError(f"criterion: got {type(criterion).__name__}, expected a torch.nn.Module")
+        if any(getattr(module, "gather", False) is True for module in criterion.modules()):
+            raise ValueError("criterion: gathers the batches of all ranks itself, expected a memory with gather=False")
         self.criterion = criterion
         self.group = group
 
