@@ -230,7 +230,8 @@ def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str
         learner, step, experiment.train_loader, seed=args.seed, rank=experiment.processes.rank,
         device=experiment.device, interrupt=interrupt, title=f"epoch {learner.epoch + 1}/{args.epochs}",
     )  # fmt: skip
-    experiment.processes.copy_buffers(learner.evaluated)
+    experiment.processes.copy_buffers(learner.model)
+    experiment.processes.copy_buffers(learner.evaluated)  # which is the same where nothing is averaged
     return lr, means
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
+import torch.multiprocessing
 
-from tests.train.runs import check_same, finish, start, start_together
+from tests.train.runs import assert_same_state, check_same, finish, free_port, start, start_together
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
@@ -60,6 +62,29 @@ def test_two_processes_go_on(archive, tmp_path):
     told = finish_together(*options(archive, tmp_path / "parts", *arguments, "--epochs", 3, "--resume"))
     assert "goes on after epoch 1" in told
     check_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def run_and_keep(rank, folder, port, arguments):
+    """In a process of its own; what it has learnt goes into the folder."""
+    from train import experiment
+    from train.main import main
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    made, build = [], experiment.build
+    experiment.build = lambda *given: made.append(build(*given)) or made[0]
+    assert main([str(argument) for argument in arguments]) == 0
+    torch.save(made[0].learner.state(), folder / f"{rank}.pt")
+
+
+@pytest.mark.parametrize("more", [(), ("--ema", 0.5)], ids=["weights", "average"])
+def test_both_processes_have_learnt_the_same(archive, tmp_path, more):
+    """Running statistics too: those of the network and, where there is one, of its average."""
+    given = options(archive, tmp_path / "run", *MEMORY, "--no-freeze-bn", *more)
+    torch.multiprocessing.spawn(run_and_keep, (tmp_path, free_port(), given), nprocs=2)
+    stored = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    for rank in range(2):
+        assert_same_state(torch.load(tmp_path / f"{rank}.pt", weights_only=True), stored)
 
 
 def test_a_process_that_dies_ends_the_run(archive, tmp_path):
