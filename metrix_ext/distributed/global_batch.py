@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..batch.recompute import RandomState
+from ..batch.shares import anchors_shared_out
 from ..losses import LossParts
 from .gathered import gathered
 from .ranks import Ranks, several
@@ -24,14 +25,15 @@ class GlobalBatch(nn.Module):
     those of all parameters, the criterion's own too, are those of one process with the concatenated batch. No factor is
     missing: not world size, and not the share of a rank in the batch.
 
-    - Embeddings, labels and references are gathered, and every rank computes the clean loss and embedding mixup.
+    - Embeddings, labels and references are gathered. Of the clean loss and of embedding mixup every rank computes the
+      sums of its share of the anchors, against the global batch; these, two numbers an anchor, are gathered again.
     - Of feature maps and images a rank holds its own and those of one other rank, never all. The mixes are shared out
       among the ranks, which send each other their sources once in forward and, with gradients, once more in backward.
       Batch norm in an encoder sees the mixes of a rank only; SyncBatchNorm in training mode is refused there, as ranks
       have different numbers of mixes.
     - What is drawn, the mix, the pairs and lambda, is drawn as rank 0 would draw it, whose generators alone move on. A
       ``seed`` is that of rank 0. All else that is not a batch, such as a given lambda, has to be the same everywhere.
-    - A ``memory.CrossBatchMemory`` belongs inside, not around, with ``gather=False``: it then is the same on every rank.
+    - A ``memory.CrossBatchMemory`` belongs inside, not around, with ``gather=False``, and is the same on every rank.
     - Where torch.distributed is not initialised, or of one process, the criterion is called as it is.
     - A rank that ends, or is too far behind, raises a RuntimeError on the others after the timeout of
       ``init_process_group`` at the latest; with NCCL its watchdog ends the process.
@@ -95,7 +97,7 @@ class GlobalBatch(nn.Module):
             return function(embeddings, labels, **arguments)
         ranks = Ranks(self.group)
         embeddings, labels, arguments = gathered(ranks, embeddings, labels, arguments)
-        with drawn_by_first(ranks, embeddings.device):
+        with drawn_by_first(ranks, embeddings.device), anchors_shared_out(ranks):
             return function(embeddings, labels, **arguments)
 
 
