@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .batch.batch import Batch, counted
 from .batch.candidates import candidates_from_examples, candidates_from_proxies
-from .batch.chunked import sums_of_anchors
+from .batch.chunked import Sums, sums_of_anchors
+from .batch.shares import shared_out
 from .ops.mean_loss import mean_loss
 from .ops.pair_sums import pair_sums
 from .terms.checks import check_choice, check_flag, check_number, check_whole
@@ -119,7 +120,11 @@ class TableLoss(nn.Module):
 
     def clean_sums(self, batch: Batch) -> AnchorSums:
         rho = self.formula.rho
-        sums, nonzero = sums_of_anchors(batch, lambda s, relations, _: pair_sums(s, relations, rho))
+
+        def of_anchors(own: Batch, _: slice) -> Sums:
+            return sums_of_anchors(own, lambda s, relations, _: pair_sums(s, relations, rho))
+
+        sums, nonzero = shared_out(batch, of_anchors)
         return counted(batch, "clean", sums, nonzero)
 
     def combine(self, clean: AnchorSums, mixed: AnchorSums | None = None, strength: float = 0.0) -> Tensor:

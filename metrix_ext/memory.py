@@ -64,7 +64,7 @@ class CrossBatchMemory(nn.Module):
         embedding_size: d.
         memory_size: how many embeddings are remembered, at least those of a batch (of all processes).
         start: number of calls without the memory.
-        gather: False where each process is called with the batch of all, as by a criterion around that gathers it.
+        gather: False where each process is called with the batch of all, as inside of distributed.GlobalBatch.
 
     Attributes:
         embeddings, labels: [memory_size, d] and [memory_size]. Of the module's type (float32, until ``.double()`` or

@@ -20,7 +20,7 @@ from .data.splits import Halves
 from .errors import Diverged, Interrupted, UserError, one_line
 from .evaluation import Found, Searched, pixel_recall, search
 from .interrupt import Interrupt
-from .model import network
+from .model import batch_norm, network
 from .output import loggers
 from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
@@ -82,13 +82,11 @@ def run(args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace) -> tuple[torch.device, Processes]:
     device = pick_device(args)
     processes = start(device.type)
-    options.resolve(args, device.type)
+    options.resolve(args, device.type, processes.count)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.deterministic:
         torch.use_deterministic_algorithms(True)
-    if processes.are_several and args.memory_size:
-        raise UserError(f"--memory-size {args.memory_size} is for one process so far")
     return device, processes
 
 
@@ -129,12 +127,16 @@ def build(
 def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
     model = network.build(args.arch, args.weights, args.embedding_size, args.pool, args.image_size, args.tokens)
     model = model.to(device, memory_format=torch.channels_last)
+    if args.sync_bn:
+        model = batch_norm.synchronized(model)
     loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
     criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
     if args.memory_size:
-        criterion = mx.memory.CrossBatchMemory(criterion, args.embedding_size, args.memory_size, args.memory_start).to(
-            device
+        # Of several processes it is called with the batch of all, as Step does.
+        memory = mx.memory.CrossBatchMemory(
+            criterion, args.embedding_size, args.memory_size, args.memory_start, gather=False
         )
+        criterion = memory.to(device)
     groups = optimizers.parameter_groups(
         model, criterion, learning_rate=args.lr, head_factor=args.head_lr_factor, proxy_factor=args.proxy_lr_factor,
         weight_decay=args.weight_decay,
@@ -227,7 +229,8 @@ def learn(experiment: Experiment, interrupt: Interrupt) -> tuple[float, dict[str
         learner, step, experiment.train_loader, seed=args.seed, rank=experiment.processes.rank,
         device=experiment.device, interrupt=interrupt, title=f"epoch {learner.epoch + 1}/{args.epochs}",
     )  # fmt: skip
-    experiment.processes.copy_buffers(learner.evaluated)
+    experiment.processes.copy_buffers(learner.model)
+    experiment.processes.copy_buffers(learner.evaluated)  # which is the same where nothing is averaged
     return lr, means
 
 

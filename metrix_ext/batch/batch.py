@@ -73,6 +73,16 @@ class Batch:
         after, own = torch.arange(n, n + m, device=self.order.device), self.relations.self_index
         return torch.cat((self.order, after))[torch.where(own < 0, after, own)]
 
+    def of_anchors(self, rows: slice) -> Batch:
+        """The same examples with some of the anchors."""
+        return replace(
+            self,
+            anchors=self.anchors[rows],
+            relations=self.relations.of_rows(rows),
+            anchors_are_examples=False,
+            _similarity=None if self._similarity is None else self._similarity[rows],
+        )
+
     def keep_hard_negatives(self, k: int) -> Batch:
         """The same batch with only the k negatives of highest similarity of every anchor.
 

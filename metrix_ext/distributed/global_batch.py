@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..batch.recompute import RandomState
+from ..batch.shares import anchors_shared_out
 from ..losses import LossParts
 from .gathered import gathered
 from .ranks import Ranks, several
@@ -24,14 +25,15 @@ class GlobalBatch(nn.Module):
     those of all parameters, the criterion's own too, are those of one process with the concatenated batch. No factor is
     missing: not world size, and not the share of a rank in the batch.
 
-    - Embeddings, labels and references are gathered, and every rank computes the clean loss and embedding mixup.
+    - Embeddings, labels and references are gathered. Of the clean loss and of embedding mixup every rank computes the
+      sums of its share of the anchors, against the global batch; these, two numbers an anchor, are gathered again.
     - Of feature maps and images a rank holds its own and those of one other rank, never all. The mixes are shared out
       among the ranks, which send each other their sources once in forward and, with gradients, once more in backward.
-      Batch norm in an encoder sees the mixes of a rank only.
+      Batch norm in an encoder sees the mixes of a rank only; SyncBatchNorm in training mode is refused there, as ranks
+      have different numbers of mixes.
     - What is drawn, the mix, the pairs and lambda, is drawn as rank 0 would draw it, whose generators alone move on. A
       ``seed`` is that of rank 0. All else that is not a batch, such as a given lambda, has to be the same everywhere.
-    - A bank of earlier embeddings (``memory``) belongs inside, not around: references of several ranks are
-      concatenated.
+    - A ``memory.CrossBatchMemory`` belongs inside, not around, with ``gather=False``, and is the same on every rank.
     - Where torch.distributed is not initialised, or of one process, the criterion is called as it is.
     - A rank that ends, or is too far behind, raises a RuntimeError on the others after the timeout of
       ``init_process_group`` at the latest; with NCCL its watchdog ends the process.
@@ -42,12 +44,15 @@ class GlobalBatch(nn.Module):
 
     Raises:
         TypeError: the criterion is no torch.nn.Module.
+        ValueError: it has a memory that gathers batches itself.
     """
 
     def __init__(self, criterion: nn.Module, group: dist.ProcessGroup | None = None) -> None:
         super().__init__()
         if not isinstance(criterion, nn.Module):
             raise TypeError(f"criterion: got {type(criterion).__name__}, expected a torch.nn.Module")
+        if any(getattr(module, "gather", False) is True for module in criterion.modules()):
+            raise ValueError("criterion: gathers the batches of all ranks itself, expected a memory with gather=False")
         self.criterion = criterion
         self.group = group
 
@@ -92,7 +97,7 @@ class GlobalBatch(nn.Module):
             return function(embeddings, labels, **arguments)
         ranks = Ranks(self.group)
         embeddings, labels, arguments = gathered(ranks, embeddings, labels, arguments)
-        with drawn_by_first(ranks, embeddings.device):
+        with drawn_by_first(ranks, embeddings.device), anchors_shared_out(ranks):
             return function(embeddings, labels, **arguments)
 
 

@@ -18,7 +18,7 @@ from ..batch.recompute import recomputed
 from ..heads import PoolingHead
 from ..mixing.arguments import Encoder, encoder_of, source_of
 from ..mixing.embeddings import mix_projections
-from ..mixing.encoded import encoded_mixes, recompute_contexts
+from ..mixing.encoded import check_processes, encoded_mixes, recompute_contexts
 from ..mixing.fused_heads import check_embedding_size, is_fused
 from ..mixing.lambdas import Lambda
 from ..ops.anchor_sums import anchor_sums
@@ -74,6 +74,7 @@ class SourcesOfRanks:
         _check_encoder(encoder)
         head = encoder if isinstance(encoder, PoolingHead) and is_fused(encoder, x) else None
         if head is None:
+            check_processes(encoder)
             return self._over_blocks(batch, rho, pairs, lam, x, _through(encoder, batch), encoder, len(x), normalize)
         check_embedding_size(head, batch.anchors.shape[1])
         if head.commutes_with_mixing:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..batch.batch import Batch, inner_products
 from ..batch.chunked import is_large, needs_windows, sums_of_anchors, sums_of_windows
+from ..batch.shares import shared_out
 from ..ops.pair_sums import pair_sums
 from ..terms.formula import Rho
 from ..terms.pair_sets import with_anchor
@@ -35,6 +36,17 @@ def mix_embeddings(
     Returns:
         Both [m, 2], and with clean_rho those of the clean sums, from the same similarities.
     """
+
+    def of_anchors(own: Batch, rows: slice) -> Sums:
+        weights = lam.of_anchors(rows) if with_anchor(pairs) else lam
+        return _sums_of_mixes(own, rho, pairs, weights, renormalize, with_clean)
+
+    return shared_out(batch, of_anchors)
+
+
+def _sums_of_mixes(
+    batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool, with_clean: bool
+) -> Sums:
     anchors, examples = batch.anchors, batch.examples
     take = partial(pair_sums, clean_rho=clean_rho)
     if with_anchor(pairs):
@@ -91,6 +103,10 @@ def mix_projections(batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda,
     largest = projected.detach().abs().amax() if projected.numel() else projected.new_ones(())
     limit = torch.finfo(projected.dtype).max ** 0.45
     projected = projected / torch.where((largest > limit) & largest.isfinite(), largest, 1.0)
-    similarity = inner_products(batch.anchors, projected)
     gram = inner_products(projected, projected)
-    return pair_sums(similarity, batch.relations, rho, pairs, lam.values, gram)
+
+    def of_anchors(own: Batch, _: slice) -> Sums:
+        return pair_sums(inner_products(own.anchors, projected), own.relations, rho, pairs, lam.values, gram)
+
+    # The sets with the anchor have no more terms than the Gram matrix has elements, which every process computes.
+    return of_anchors(batch, slice(None)) if with_anchor(pairs) else shared_out(batch, of_anchors)

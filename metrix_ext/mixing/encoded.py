@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..backend import requested, use_backend
@@ -42,7 +43,11 @@ def mix_encoded(
         source: [n, ...] what is mixed, in the caller's order.
         encode: maps mixed sources [p, ...] to embeddings [p, d].
         normalize: whether the embeddings are l2-normalised again.
+
+    Raises:
+        ValueError: encode is not what ``check_processes`` asks for.
     """
+    check_processes(encode)
     n = len(batch.order)
     both_orders = lam.one_mix_per_pair and not unordered(pairs)
 
@@ -85,6 +90,18 @@ def _checked(v: Any, mixes: int, anchors: Tensor) -> Tensor:
     return v
 
 
+def check_processes(encode: Callable[[Tensor], Tensor]) -> None:
+    """Refuses an encoder that all processes have to call equally often: how many mixes each has depends on labels."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    for module in encode.modules() if isinstance(encode, nn.Module) else ():
+        if isinstance(module, nn.SyncBatchNorm) and module.training and dist.get_world_size(module.process_group) > 1:
+            raise ValueError(
+                "encode: has SyncBatchNorm in training mode, which waits for all processes at each call, but they have "
+                "different numbers of mixes; expected it in eval mode, or BatchNorm"
+            )
+
+
 def recompute_contexts(
     encode: Callable[[Tensor], Tensor],
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
@@ -117,7 +134,9 @@ def _frozen_running_statistics(encode: Callable[[Tensor], Tensor]) -> Iterator[N
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for module in norms:
         # Tracking goes on, with momentum 0: without it the recomputation would save other tensors than forward did.
-        module.momentum, module.num_batches_tracked = 0.0, None
+        # SyncBatchNorm cannot do without a number of batches.
+        batches = module.num_batches_tracked if isinstance(module, nn.SyncBatchNorm) else None
+        module.momentum, module.num_batches_tracked = 0.0, None if batches is None else batches.clone()
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,15 @@ class Lambda:
     of_rows: Callable[[slice], Tensor]
     one_mix_per_pair: bool
     is_number: bool = False
+
+    def of_anchors(self, own: slice) -> Lambda:
+        """The same of some anchors alone, for a set with the anchor, whose rows are these."""
+
+        def of_rows(rows: slice) -> Tensor:
+            within = range(own.stop)[own][rows]
+            return self.of_rows(slice(within.start, within.stop))
+
+        return self if own == slice(None) else replace(self, of_rows=of_rows)
 
     @classmethod
     def given(cls, values: Tensor) -> Lambda:

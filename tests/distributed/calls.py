@@ -6,15 +6,19 @@ import datetime
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 import metrix_ext as mx
+from metrix_ext.batch import chunked
 from metrix_ext.distributed.ranks import Ranks
+from metrix_ext.terms.pair_sets import PAIR_SETS
 from tests.distributed.processes import CHANNELS, LOSSES, SIZE, Network, batch
 
 SIZES = (6, 2, 5)
@@ -92,11 +96,11 @@ def averaged(value: Tensor, *modules: nn.Module) -> Part:
     return [value.detach(), *(parameter.grad for parameter in parameters)]
 
 
-def given_lambda(rows: Rows) -> Part:
+def given_lambda(rows: Rows, mix: str = "feature") -> Part:
     """mixed_loss with a matrix that has no symmetry, by places in the global batch."""
     n = sum(SIZES)
     lam = torch.rand(n, n, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    criterion, model = mx.Metrix(LOSSES["ms"]()), network()
+    criterion, model = mx.Metrix(LOSSES["ms"](), mix=mix), network()
     images, labels = map(rows.of, batch())
     features = model.backbone(images)
     total = torch.zeros((), dtype=torch.float64)
@@ -107,28 +111,35 @@ def given_lambda(rows: Rows) -> Part:
     return averaged(total, model)
 
 
-def references(rows: Rows) -> Part:
-    """Those of all ranks, one more on each than there are embeddings."""
-    model = network()
+def references(rows: Rows, pairs: str | None = None) -> Part:
+    """Those of all ranks, one more on each than there are embeddings; some are mixed with each other or an anchor."""
+    model, criterion = network(), LOSSES["ms"]()
+    if pairs is not None:
+        criterion = mx.Metrix(criterion, mix="embed", pairs=pairs, strength=0.7)
     images, labels = map(rows.of, batch())
     emb = model(images)
     sizes = [len(emb)] if dist.is_initialized() else SIZES  # of one process the rows of the ranks, in their order
     refs = torch.cat([torch.cat((x.roll(1, 1), x[:1] * x[:1])) for x in emb.split(sizes)])
     ref_labels = torch.cat([torch.cat((y, y[:1])) for y in labels.split(sizes)])
-    value = shared(LOSSES["ms"]())(emb, labels, ref_emb=refs, ref_labels=ref_labels)
+    seeded()
+    value = shared(criterion)(emb, labels, ref_emb=refs, ref_labels=ref_labels)
     value.backward()
     return averaged(value, model)
 
 
-def miner(rows: Rows) -> Part:
-    """Every rank picks pairs among its own rows; of one process they are the same pairs."""
+def miner(rows: Rows, pairs: str | None = None) -> Part:
+    """Every rank picks pairs among its own rows; of one process they are the same pairs. Some are mixed."""
     model = network()
     images, labels = map(rows.of, batch())
     sizes = [len(labels)] if dist.is_initialized() else SIZES
     begins = [sum(sizes[:rank]) for rank in range(len(sizes))]
     parts = [[index + begin for index in picked(own)] for begin, own in zip(begins, labels.split(sizes), strict=True)]
     indices = tuple(map(torch.cat, zip(*parts, strict=True)))
-    value = shared(LOSSES["contrastive"]())(model(images), labels, indices)
+    criterion = LOSSES["contrastive"]()
+    if pairs is not None:
+        criterion = mx.Metrix(criterion, mix="embed", pairs=pairs, strength=0.7)
+    seeded()
+    value = shared(criterion)(model(images), labels, indices)
     value.backward()
     return averaged(value, model)
 
@@ -143,13 +154,35 @@ def picked(labels: Tensor) -> tuple[Tensor, ...]:
 
 def micro_batches(rows: Rows) -> Part:
     """A rank has three micro-batches, another one."""
+    torch.manual_seed(4)
     criterion, model = mx.Metrix(LOSSES["pa"](), mix="feature", pairs="pos-neg").double(), network()
     step = mx.GradCache(shared(criterion), model.backbone, model.head, micro_batch=2)
     seeded()
     return averaged(step(*map(rows.of, batch())), model, criterion)
 
 
+def in_chunks(rows: Rows, pairs: str) -> Part:
+    """As if the similarities were large, where each chunk is of an anchor or a class."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked, "LARGEST_WHOLE", 0)
+        patch.setattr(chunked, "WORKSPACE", 1)
+        return mixed(mix="embed", pairs=pairs, renormalize=True)(rows)
+
+
 CALLS: dict[str, Callable[[Rows], Part]] = {
+    **{f"embeddings {pairs}": mixed(mix="embed", pairs=pairs) for pairs in PAIR_SETS},
+    **{f"renormalised {pairs}": mixed(mix="embed", pairs=pairs, renormalize=True) for pairs in PAIR_SETS},
+    "hard negatives of embeddings": mixed(mix="embed", hard_negatives=2),
+    "one lambda of embeddings": mixed(mix="embed", lam="batch"),
+    "given lambda of embeddings": partial(given_lambda, mix="embed"),
+    "references with each other": partial(references, pairs="pos-neg"),
+    "references with anchors": partial(references, pairs="anc-neg"),
+    "proxies with embeddings": mixed("pa", mix="embed", pairs="anc-neg"),
+    "proxies with each other": mixed("proxynca++", mix="embed"),
+    "anchors with proxies": mixed("proxynca++", mix="embed", pairs="anc-neg"),
+    "mixed pairs of a miner": partial(miner, pairs="pos-neg"),
+    "anchors in chunks": partial(in_chunks, pairs="anc-neg"),
+    "classes in chunks": partial(in_chunks, pairs="pos-neg"),
     **{f"feature {pairs}": mixed(pairs=pairs) for pairs in ("anc-neg", "anc-pos", "neg-neg", "pos-pos")},
     "hard negatives": mixed(hard_negatives=2),
     "hard negatives of images": mixed(mix="input", hard_negatives=1),

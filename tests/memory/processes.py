@@ -25,6 +25,17 @@ CRITERIA = {
     "pa": ("pa", None),
     "pa, anc-neg": ("pa", "anc-neg"),
 }
+# A loss of these and the sets of pairs that are mixed, with lambdas that are drawn.
+IN_GLOBAL_BATCH: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "ms": ("ms", None),
+    "ms, mixed": ("ms", ("pos-neg", "anc-neg")),
+    "contrastive": ("contrastive", None),
+    "contrastive, mixed": ("contrastive", ("pos-neg", "anc-neg")),
+    "pa": ("pa", None),
+    "pa, mixed": ("pa", ("pos-neg", "anc-neg")),
+}
+RESUMED = 3
+Part = list[Tensor]
 
 
 def steps() -> list[tuple[Tensor, Tensor]]:
@@ -59,6 +70,7 @@ def run(rank: int, folder: Path, start: int) -> None:
     try:
         torch.save({name: _steps_of(rank, name, start) for name in CRITERIA}, folder / f"{rank}.pt")
         torch.save(_of_whole_batches(), folder / f"whole{rank}.pt")
+        torch.save({name: in_global_batch(name, rank) for name in IN_GLOBAL_BATCH}, folder / f"global{rank}.pt")
         torch.save(_refusal(rank), folder / f"refusal{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -86,6 +98,41 @@ def _of_whole_batches() -> dict[str, list[Tensor]]:
     """Every process has the batch of both, which somebody else has gathered."""
     memory = mx.memory.CrossBatchMemory(criterion("ms"), DIM, MEMORY_SIZE, gather=False)
     return {"values": [memory(*step) for step in steps()], "memory": list(memory.buffers())}
+
+
+def in_global_batch(name: str, rank: int | None = None) -> list[Part]:
+    """Value, gradients and memory of every step, of the batches that GlobalBatch gathers, or of whole ones (no rank).
+
+    In the middle the memory is another one, which goes on from what the first has saved.
+    """
+    torch.manual_seed(5 + (rank or 0))  # what is drawn is what the first rank draws
+    trained, memory = model(), _memory_to_gather_for(name)
+    taken = []
+    for step, ((x, labels), sizes) in enumerate(zip(steps(), SIZES, strict=True)):
+        if step == RESUMED:
+            saved = memory.state_dict()
+            memory = _memory_to_gather_for(name)
+            memory.load_state_dict(saved)
+        own = slice(None) if rank is None else slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        parameters = [*trained.parameters(), *memory.parameters()]
+        for parameter in parameters:
+            parameter.grad = None
+        parts = mx.distributed.GlobalBatch(memory).parts(trained(x[own]), labels[own])
+        parts.loss.backward()
+        if rank is not None:
+            mx.grad_cache.average_gradients(parameters)
+        mixed = [] if parts.mixed is None else [parts.mixed]
+        gradients = [torch.zeros(()) if p.grad is None else p.grad.clone() for p in parameters]
+        buffers = [buffer.clone() for buffer in memory.buffers()]
+        taken.append([parts.loss.detach(), parts.clean, *mixed, *gradients, *buffers])
+    return taken
+
+
+def _memory_to_gather_for(name: str) -> nn.Module:
+    loss, pairs = IN_GLOBAL_BATCH[name]
+    made = criterion(loss)
+    made = made if pairs is None else mx.Metrix(made, mix="embed", pairs=pairs, strength=STRENGTH)
+    return mx.memory.CrossBatchMemory(made, DIM, MEMORY_SIZE, start=1, gather=False)
 
 
 def _refusal(rank: int) -> str:

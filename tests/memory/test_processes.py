@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from torch import Tensor
+from torch import Tensor, nn
 
 import metrix_ext as mx
 from tests.memory import processes
 from tests.memory.by_hand import Queue
-from tests.memory.processes import CRITERIA, MEMORY_SIZE, PROCESSES, SIZES
+from tests.memory.processes import CRITERIA, IN_GLOBAL_BATCH, MEMORY_SIZE, PROCESSES, SIZES, in_global_batch
 from tests.support import loop_oracle
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.loss_cases import CASES, DIM, leaf
@@ -88,6 +88,22 @@ def test_batches_that_are_gathered_already_are_not_gathered_again(folder: Path) 
     for rank in range(PROCESSES):
         got = torch.load(folder / f"whole{rank}.pt", weights_only=True)
         assert_same_bits([*got["values"], *got["memory"]], [*values, *memory.buffers()])
+
+
+@pytest.mark.parametrize("name", IN_GLOBAL_BATCH)
+def test_in_a_global_batch_like_one_process_on_the_concatenated_batches(folder: Path, name: str) -> None:
+    """Loss, parts, gradients and memory, also of one that goes on with what another has saved."""
+    want = in_global_batch(name)
+    for rank in range(PROCESSES):
+        found = torch.load(folder / f"global{rank}.pt", weights_only=True)[name]
+        for got, expected in zip(found, want, strict=True):
+            assert_close(got, expected, rtol=1e-9)
+
+
+def test_a_memory_in_a_global_batch_does_not_gather_once_more() -> None:
+    memory = mx.memory.CrossBatchMemory(processes.criterion("ms"), DIM)
+    with pytest.raises(ValueError, match="gathers the batches of all ranks itself"):
+        mx.distributed.GlobalBatch(nn.Sequential(memory))
 
 
 def test_batches_that_are_too_large_together(folder: Path) -> None:

@@ -57,9 +57,10 @@ def test_images(backend: str, build: Build, name: str, pairs: str, hard: object)
         assert relative_error(want[0], every[0]) > 1e-6
 
 
-def test_batch_norm_statistics_move_once(build: Build) -> None:
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_batch_norm_statistics_move_once(build: Build, norm: type[nn.Module]) -> None:
     """However the backward pass gets its activations, the model sees every mix once."""
-    model = nn.Sequential(nn.BatchNorm2d(CHANNELS), nn.Flatten(), nn.Linear(CHANNELS * 6, DIM)).double()
+    model = nn.Sequential(norm(CHANNELS), nn.Flatten(), nn.Linear(CHANNELS * 6, DIM)).double()
     x, labels = batch("ragged")
     criterion = metrix(build(CASES["ms"]), mix="feature")
     value = criterion.mixed_loss(leaf(x), labels, lam=0.3, source=leaf(feature_map(len(labels))), encode=model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,19 @@ def start(*arguments, **environment):
         text=True,
         env={**os.environ, "PYTHONPATH": path, **environment},
     )
+
+
+def start_together(count, *arguments):
+    """As many processes of one run, as torchrun starts them."""
+    where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    ranks = [{"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(count), **where} for r in range(count)]
+    return [start(*arguments, **environment) for environment in ranks]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def finish(process, timeout=300):
@@ -60,3 +75,20 @@ def check_refused(status, err, words):
     assert err.count("\n") == 1, err
     assert words in err
     assert "Traceback" not in err
+
+
+def check_same(out, right):
+    """Epoch by epoch the same figures, and the same network."""
+    assert (out / "metrics.jsonl").read_text() == (right / "metrics.jsonl").read_text()
+    ours, theirs = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (out, right))
+    assert_same_state(ours, theirs)
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (out, right)]
+    assert summaries[0]["recall_at"] == summaries[1]["recall_at"]
+    assert summaries[0]["recall_at_start"] == summaries[1]["recall_at_start"]
+
+
+def assert_same_state(ours, theirs):
+    """What has been learnt, to the last bit."""
+    for learnt in ("model", "weights", "criterion"):  # the second one where an average is measured
+        torch.testing.assert_close(ours.get(learnt), theirs.get(learnt), rtol=0, atol=0)
+    torch.testing.assert_close(ours["optimizer"]["state"], theirs["optimizer"]["state"], rtol=0, atol=0)

@@ -13,6 +13,8 @@ from tests.train.runs import SHORT, finish, run_here, start
 pytest.importorskip("matplotlib")
 
 from train import options
+from train.experiment import make_learner
+from train.model import batch_norm
 
 
 def test_a_short_run_learns_and_writes_everything(torchvision, cache, tmp_path):
@@ -42,6 +44,15 @@ def test_a_short_run_learns_and_writes_everything(torchvision, cache, tmp_path):
     for name in ("retrieval.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert len(picture.convert("RGB").getcolors(maxcolors=10**6) or []) > 50
+
+
+def test_layers_of_the_network_and_of_its_average_are_synchronised(torchvision):
+    args = options.parse(["--sync-bn", "--ema", "0.9", "--arch", "small"])
+    options.resolve(args, "cuda", processes=2)
+    learner = make_learner(args, torch.device("cpu"), num_classes=3)
+    for network in (learner.model, learner.evaluated):
+        layers = list(batch_norm.layers(network))
+        assert layers and all(isinstance(layer, torch.nn.SyncBatchNorm) for layer in layers)
 
 
 def test_equal_seeds_give_equal_figures(torchvision, archive, tmp_path, capsys):

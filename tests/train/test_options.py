@@ -9,6 +9,7 @@ from tests.train.runs import ROOT, check_refused, run_here
 pytest.importorskip("matplotlib")
 
 from train import options
+from train.errors import UserError
 
 
 def resolved(*arguments, device="cpu"):
@@ -28,6 +29,29 @@ def test_defaults_by_data_set_and_machine():
     assert resolved("--loss", "contrastive").lr_gamma == 0.1
     own = resolved("--lr", "0.5", "--epochs", "3", "--no-freeze-bn", "--dataset", "folder")
     assert (own.lr, own.epochs, own.freeze_bn) == (0.5, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "for several processes: start them by torchrun"),
+        (("--freeze-bn",), "goes with --no-freeze-bn"),
+        (("--dataset", "folder"), "goes with --no-freeze-bn"),  # as by default
+        (("--mix", "embed,input"), "does not go with --mix input"),
+        (("--micro-batch", "8"), "does not go with --micro-batch"),
+    ],
+)
+def test_what_does_not_go_with_synchronised_batch_norm(more, words):
+    with pytest.raises(UserError, match=f"--sync-bn .*{words}"):
+        resolved("--sync-bn", *more, device="cuda")
+
+
+def test_synchronised_batch_norm_is_for_gpus():
+    args = options.parse(["--sync-bn"])
+    options.resolve(args, "cuda", processes=2)
+    assert args.sync_bn
+    with pytest.raises(UserError, match="--sync-bn needs GPUs"):
+        options.resolve(args, "cpu", processes=2)
 
 
 def test_mixing_options():

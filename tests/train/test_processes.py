@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
+import os
 
 import pytest
 import torch
+import torch.multiprocessing
 
-from tests.train.runs import finish, start
+from tests.train.runs import assert_same_state, check_same, finish, free_port, start, start_together
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
-
-
-def started(count, *arguments):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [{"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(count), **where} for r in range(count)]
-    return [start(*arguments, **environment) for environment in ranks]
 
 
 def options(archive, out, *more):
@@ -29,12 +22,25 @@ def options(archive, out, *more):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("more", [(), ("--micro-batch", 4)], ids=["whole", "micro-batches"])
-def test_two_processes_are_one(archive, tmp_path, more):
-    assert finish(start(*options(archive, tmp_path / "one")))[0] == 0
-    ended = [finish(process) for process in started(2, *options(archive, tmp_path / "two", *more))]
+def finish_together(*arguments):
+    """Two processes, which end well; what the first one prints."""
+    ended = [finish(process) for process in start_together(2, *arguments)]
     assert [(status, err) for status, _, err in ended] == [(0, "")] * 2
     assert ended[1][1] == ""  # the first one talks
+    return ended[0][1]
+
+
+MEMORY = ("--mix", "embed", "--memory-size", 40, "--memory-start", 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "of_two"),
+    [((), ()), ((), ("--micro-batch", 4)), (MEMORY, ())],
+    ids=["whole", "micro-batches", "memory"],
+)
+def test_two_processes_are_one(archive, tmp_path, more, of_two):
+    assert finish(start(*options(archive, tmp_path / "one", *more)))[0] == 0
+    finish_together(*options(archive, tmp_path / "two", *more, *of_two))
     runs = [tmp_path / "one", tmp_path / "two"]
     one, two = ([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs)
     assert len(one) == len(two) == 2
@@ -48,8 +54,41 @@ def test_two_processes_are_one(archive, tmp_path, more):
     assert (runs[1] / "report.html").exists()
 
 
+def test_two_processes_go_on(archive, tmp_path):
+    """With a memory, an average of the weights and running statistics, which are of the images of each."""
+    arguments = (*MEMORY, "--ema", 0.5, "--no-freeze-bn")
+    finish_together(*options(archive, tmp_path / "whole", *arguments, "--epochs", 3))
+    finish_together(*options(archive, tmp_path / "parts", *arguments, "--epochs", 1))
+    told = finish_together(*options(archive, tmp_path / "parts", *arguments, "--epochs", 3, "--resume"))
+    assert "goes on after epoch 1" in told
+    check_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def run_and_keep(rank, folder, port, arguments):
+    """In a process of its own; what it has learnt goes into the folder."""
+    from train import experiment
+    from train.main import main
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    made, build = [], experiment.build
+    experiment.build = lambda *given: made.append(build(*given)) or made[0]
+    assert main([str(argument) for argument in arguments]) == 0
+    torch.save(made[0].learner.state(), folder / f"{rank}.pt")
+
+
+@pytest.mark.parametrize("more", [(), ("--ema", 0.5)], ids=["weights", "average"])
+def test_both_processes_have_learnt_the_same(archive, tmp_path, more):
+    """Running statistics too: those of the network and, where there is one, of its average."""
+    given = options(archive, tmp_path / "run", *MEMORY, "--no-freeze-bn", *more)
+    torch.multiprocessing.spawn(run_and_keep, (tmp_path, free_port(), given), nprocs=2)
+    stored = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    for rank in range(2):
+        assert_same_state(torch.load(tmp_path / f"{rank}.pt", weights_only=True), stored)
+
+
 def test_a_process_that_dies_ends_the_run(archive, tmp_path):
-    first, second = started(2, *options(archive, tmp_path / "run", "--epochs", 500))
+    first, second = start_together(2, *options(archive, tmp_path / "run", "--epochs", 500))
     while not first.stdout.readline().startswith("epoch"):
         pass
     second.kill()

@@ -8,9 +8,8 @@ import signal
 import time
 
 import pytest
-import torch
 
-from tests.train.runs import check_refused, finish, run_here, start
+from tests.train.runs import check_refused, check_same, finish, run_here, start
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torchvision")
@@ -28,17 +27,6 @@ def uninterrupted(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     assert finish(start(*options(archive, out)))[0] == 0
     return out
-
-
-def check_same(out, right):
-    """Epoch by epoch the same figures, and the same network."""
-    assert (out / "metrics.jsonl").read_text() == (right / "metrics.jsonl").read_text()
-    ours, theirs = (torch.load(run / "checkpoint.pt", weights_only=True) for run in (out, right))
-    torch.testing.assert_close(ours["model"], theirs["model"], rtol=0, atol=0)
-    torch.testing.assert_close(ours["optimizer"]["state"], theirs["optimizer"]["state"], rtol=0, atol=0)
-    summaries = [json.loads((run / "summary.json").read_text()) for run in (out, right)]
-    assert summaries[0]["recall_at"] == summaries[1]["recall_at"]
-    assert summaries[0]["recall_at_start"] == summaries[1]["recall_at_start"]
 
 
 def test_two_runs_have_the_same_figures(uninterrupted, archive, tmp_path):

@@ -25,7 +25,8 @@ def freeze(model: nn.Module, affine: bool = False) -> None:
 def synchronized(model: M) -> M:
     """The model with layers that normalise by the statistics of the batches of all processes (torch.nn.SyncBatchNorm).
 
-    Its parameters and buffers are the same tensors. In training mode the layers need an initialised process group.
+    Its parameters and buffers are the same tensors. In training mode the layers need an initialised process group and
+    tensors of a GPU, and every process has to call them equally often.
     """
     own = any(type(layer).__module__.startswith("timm.") for layer in layers(model))  # which have an activation inside
     convert = import_module("timm.layers").convert_sync_batchnorm if own else nn.SyncBatchNorm.convert_sync_batchnorm

@@ -12,7 +12,7 @@ from .recipes import recipe
 from .values import WITH_PROXIES
 
 
-def resolve(args: argparse.Namespace, device_type: str) -> None:
+def resolve(args: argparse.Namespace, device_type: str, processes: int = 1) -> None:
     """Fills in what was left open, and refuses what does not go together."""
     data_set = DATA_SETS[args.dataset]
     check_path(args, data_set)
@@ -23,6 +23,8 @@ def resolve(args: argparse.Namespace, device_type: str) -> None:
     light = device_type == "cpu" and not data_set.from_files
     if_open(args, "workers", 0 if light else min(8, os.cpu_count() or 1))
     check_batch(args)
+    if args.sync_bn:
+        check_sync_bn(args, device_type, processes)
 
 
 def if_open(args: argparse.Namespace, name: str, value: Any) -> None:
@@ -73,6 +75,19 @@ def check_memory(args: argparse.Namespace) -> None:
 def check_batch(args: argparse.Namespace) -> None:
     if args.images_per_class and args.batch_size % args.images_per_class:
         raise UserError(f"--batch-size {args.batch_size} is no multiple of --images-per-class {args.images_per_class}")
+
+
+def check_sync_bn(args: argparse.Namespace, device_type: str, processes: int) -> None:
+    what = "--sync-bn"
+    if args.freeze_bn:
+        raise UserError(f"{what} goes with --no-freeze-bn: statistics that are frozen are the same in all processes")
+    if "input" in args.mix or args.micro_batch is not None:
+        other = "--mix input" if "input" in args.mix else "--micro-batch"
+        raise UserError(f"{what} does not go with {other}: the processes would run the network unequally often")
+    if processes == 1:
+        raise UserError(f"{what} is for several processes: start them by torchrun")
+    if device_type == "cpu":
+        raise UserError(f"{what} needs GPUs: torch.nn.SyncBatchNorm takes no tensors of a CPU")
 
 
 def mixing_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -31,6 +31,10 @@ def add(g: argparse._ArgumentGroup) -> None:
         help="keep the batch-norm statistics of the first weights (default: with pretrained weights)",
     )  # fmt: skip
     g.add_argument(
+        "--sync-bn", action="store_true",
+        help="of several processes on GPUs: batch norm by the statistics of the whole batch, not of each one's share",
+    )  # fmt: skip
+    g.add_argument(
         "--amp", nargs="?", const="bf16", default="none", choices=("none", "bf16", "fp16"),
         help="run the network in bfloat16 or float16, the loss in float32 (default: none)",
     )  # fmt: skip
