@@ -150,7 +150,7 @@ class Metrix(nn.Module):
             TypeError, ValueError: an argument is missing or not as above.
         """
         batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
-        return self._combined(embeddings, source, *self._sums(batch, source, encode, seed))
+        return self._combined(embeddings, *self._sums(batch, source, encode, seed))
 
     def parts(
         self,
@@ -172,7 +172,7 @@ class Metrix(nn.Module):
         batch = self._batch(self.mix, self.pairs, embeddings, labels, indices_tuple, ref_emb, ref_labels, ref_self)
         clean, mixed, pairs = self._sums(batch, source, encode, seed)
         return LossParts(
-            loss=self._combined(embeddings, source, clean, mixed, pairs),
+            loss=self._combined(embeddings, clean, mixed, pairs),
             clean=self.loss.combine(clean.detach()),
             mixed=None if mixed is None else self._combine_mixed(mixed.detach()),
         )
@@ -251,7 +251,6 @@ class Metrix(nn.Module):
     def _combined(
         self,
         embeddings: Tensor,
-        source: Tensor | Mapping[str, Tensor] | None,
         clean: AnchorSums,
         mixed: AnchorSums | None,
         pairs: str,
@@ -264,8 +263,7 @@ class Metrix(nn.Module):
         of_clean, of_mixed = self.loss.combine(clean), self._combine_mixed(mixed)
         if self.balance is None:
             return of_clean + self.strength[pairs] * of_mixed
-        total = source.ranks.mean if isinstance(source, SourcesOfRanks) else None
-        return of_clean + self.balance(pairs, embeddings, of_clean, of_mixed, total) * of_mixed
+        return of_clean + self.balance(pairs, embeddings, of_clean, of_mixed) * of_mixed
 
     def _mixed_sums(
         self,

@@ -30,6 +30,9 @@ class Processes(Protocol):
     def rows(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """The rows of all, one process after the other; as many as in sizes. Its backward adds up the gradients."""
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Of a gradient of each, which is the gradient of the loss of all; without a gradient of its own."""
+
 
 _sharing: ContextVar[Processes | None] = ContextVar("metrix_ext.sharing", default=None)
 
@@ -44,6 +47,11 @@ def anchors_shared_out(processes: Processes) -> Iterator[None]:
         _sharing.reset(before)
 
 
+def sharing() -> Processes | None:
+    """Those that share the anchors now; None where each process has batches of its own."""
+    return _sharing.get()
+
+
 def shared_out(batch: Batch, sums_of: Callable[[Batch, slice], Sums]) -> Sums:
     """The sums of all anchors, of which each process computes some where they are shared out.
 
@@ -55,7 +63,7 @@ def shared_out(batch: Batch, sums_of: Callable[[Batch, slice], Sums]) -> Sums:
         The same of all anchors, [m, 2].
     """
     # A compiled graph has no messages: it computes all.
-    processes = None if torch.compiler.is_compiling() else _sharing.get()
+    processes = None if torch.compiler.is_compiling() else sharing()
     if processes is None:
         return sums_of(batch, slice(None))
     ends = [rank * len(batch.anchors) // processes.count for rank in range(processes.count + 1)]

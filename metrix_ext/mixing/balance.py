@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..batch.shares import sharing
+
 EVERY = 10  # calls from one measurement to the next, each of which is a backward pass down to the embeddings
 KEPT = 0.9  # of a running mean, at every measurement
-
-Total = Callable[[Tensor], Tensor]
 
 
 class GradientBalance(nn.Module):
@@ -41,18 +41,15 @@ class GradientBalance(nn.Module):
         self.register_buffer("norms", torch.zeros(len(self._row), 2, dtype=torch.float64))
         self.register_buffer("measured", torch.zeros(len(self._row), dtype=torch.int64))
 
-    def forward(
-        self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor, total: Total | None = None
-    ) -> Tensor:
+    def forward(self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor) -> Tensor:
         """w, a scalar in the type of the losses, on their device, which is not waited for.
 
         Args:
             embeddings: [n, d], which both losses are functions of.
             clean, mixed: l and l~ of this call, scalars.
-            total: from a gradient as it is in this process to that of the loss of all processes; None is the same.
         """
         if self.training and torch.is_grad_enabled() and embeddings.requires_grad and self._is_due(pairs):
-            self._measure(pairs, embeddings, clean, mixed, total)
+            self._measure(pairs, embeddings, clean, mixed)
         return self.strength(pairs).to(mixed)
 
     def strength(self, pairs: str) -> Tensor:
@@ -68,11 +65,11 @@ class GradientBalance(nn.Module):
         return calls % EVERY == 0
 
     @torch.compiler.disable
-    def _measure(self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor, total: Total | None) -> None:
+    def _measure(self, pairs: str, embeddings: Tensor, clean: Tensor, mixed: Tensor) -> None:
         row = self._row[pairs]
         gradients = [_gradient(loss, embeddings) for loss in (clean, mixed)]
-        if total is not None:
-            gradients = [total(gradient) for gradient in gradients]
+        if processes := sharing():
+            gradients = [processes.mean(gradient) for gradient in gradients]
         # The squares of half types may be beyond their range.
         now = torch.stack([torch.linalg.vector_norm(gradient.to(self.norms)) for gradient in gradients])
         kept = KEPT * (self.measured[row] > 0).to(self.norms)

@@ -39,13 +39,18 @@ def mix_embeddings(
 
     def of_anchors(own: Batch, rows: slice) -> Sums:
         weights = lam.of_anchors(rows) if with_anchor(pairs) else lam
-        return _sums_of_mixes(own, rho, pairs, weights, renormalize, with_clean)
+        return _sums_of_mixes(own, rho, pairs, weights, renormalize, clean_rho)
 
     return shared_out(batch, of_anchors)
 
 
 def _sums_of_mixes(
-    batch: Batch, rho: tuple[Rho, Rho], pairs: str, lam: Lambda, renormalize: bool, with_clean: bool
+    batch: Batch,
+    rho: tuple[Rho, Rho],
+    pairs: str,
+    lam: Lambda,
+    renormalize: bool,
+    clean_rho: tuple[Rho, Rho] | None,
 ) -> Sums:
     anchors, examples = batch.anchors, batch.examples
     take = partial(pair_sums, clean_rho=clean_rho)
