@@ -44,10 +44,13 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def add(folder: Path, row: Row) -> None:
-    """One write, alone: lines of several processes never mix."""
+    """One write, alone: lines of several processes never mix, nor with one that was cut off."""
     line = (json.dumps(row) + "\n").encode()
-    with open(folder / RESULTS, "ab", buffering=0) as file:
+    with open(folder / RESULTS, "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            line = line if file.read(1) == b"\n" else b"\n" + line
         file.write(line)
         os.fsync(file.fileno())
 
