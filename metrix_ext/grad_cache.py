@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .batch.recompute import RandomState, recomputed, unchanged_buffers
+from .distributed.ranks import Ranks
 from .metrix import Metrix
 from .ops.autocast import without_autocast, without_autocast_cache
 from .terms.checks import check_whole
@@ -169,17 +170,22 @@ def average_gradients(parameters: Iterable[Tensor], group: dist.ProcessGroup | N
     Args:
         parameters: of backbone, head and criterion.
         group: the processes; None are all.
+
+    Raises:
+        RuntimeError: another process is not heard from.
     """
+    ranks = Ranks(group)
     gradients = []
     for parameter in parameters:
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-    sums = [dist.all_reduce(gradient, group=group, async_op=True) for gradient in gradients]
-    for work, gradient in zip(sums, gradients, strict=True):
-        work.wait()
-        gradient.div_(dist.get_world_size(group))
+    with ranks.heard():
+        sums = [dist.all_reduce(gradient, group=group, async_op=True) for gradient in gradients]
+        for work, gradient in zip(sums, gradients, strict=True):
+            work.wait()
+            gradient.div_(ranks.count)
 
 
 class _Recomputed(nn.Module):

@@ -29,6 +29,14 @@ def dead_worker(error: Exception) -> UserError | None:
     return None
 
 
+def lost_process(error: Exception) -> UserError | None:
+    """Of an error that says that another process of the run has ended, and of no other."""
+    text = one_line(error)
+    if text.startswith("mx.distributed:"):
+        return UserError(f"{text}; --resume goes on from the last checkpoint")
+    return None
+
+
 class Diverged(Stopped):
     """The loss is no longer a number."""
 

@@ -187,10 +187,6 @@ def train(experiment: Experiment, interrupt: Interrupt) -> Found:
         save_checkpoint(experiment)
         written = f"{stopped}; {experiment.out / CHECKPOINT} is written: --resume goes on"
         raise Interrupted(written, stopped.signal_number) from None
-    except RuntimeError as error:
-        if not experiment.processes.are_several or "mx.distributed" not in str(error):
-            raise
-        raise UserError(f"{one_line(error)}; --resume goes on from the last checkpoint") from None
 
 
 def add_epoch(experiment: Experiment, interrupt: Interrupt) -> Found | None:

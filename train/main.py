@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from . import options
-from .errors import Stopped, UserError, dead_worker, one_line
+from .errors import Stopped, UserError, dead_worker, lost_process, one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def status_of(program: str, work: Callable[[], None]) -> int:
         try:
             work()
         except RuntimeError as error:
-            raise (dead_worker(error) or error) from None
+            raise (dead_worker(error) or lost_process(error) or error) from None
     except Stopped as stopped:
         print(f"{program}: {one_line(stopped)}", file=sys.stderr)
         return stopped.status

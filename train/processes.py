@@ -46,12 +46,14 @@ class Processes:
     def copy_buffers(self, module: nn.Module) -> None:
         """Running statistics of batch norm are those of the first process, which has seen its own images only."""
         if self.are_several:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
+            with Ranks().heard():
+                for buffer in module.buffers():
+                    dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
         if self.are_several:
-            dist.barrier()
+            with Ranks().heard():
+                dist.barrier()
 
 
 ALONE = Processes()

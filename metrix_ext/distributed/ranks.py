@@ -40,14 +40,14 @@ class Ranks:
         """The numbers of every rank; each gives as many."""
         mine = torch.tensor(own, dtype=torch.int64, device=self._device_of_numbers)
         all_numbers = [torch.empty_like(mine) for _ in range(self.count)]
-        with self._heard():
+        with self.heard():
             dist.all_gather(all_numbers, mine, group=self.group)
         return [numbers.tolist() for numbers in all_numbers]
 
     def of_first(self, x: Tensor) -> Tensor:
         """x of rank 0, on all ranks; x itself is of the same size everywhere."""
         shared = x.to(self._device_of_numbers, copy=True)
-        with self._heard():
+        with self.heard():
             dist.broadcast(shared, group=self.group, group_src=0)
         return shared.to(x.device)
 
@@ -77,14 +77,14 @@ class Ranks:
         padded = x.new_zeros((max(sizes), *x.shape[1:]))
         padded[: len(x)] = x
         received = [torch.empty_like(padded) for _ in sizes]
-        with self._heard():
+        with self.heard():
             dist.all_gather(received, padded, group=self.group)
         return torch.cat([rows[:size] for rows, size in zip(received, sizes, strict=True)])
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum of x over the ranks, without a gradient."""
         total = x.clone(memory_format=torch.contiguous_format)
-        with self._heard():
+        with self.heard():
             dist.all_reduce(total, group=self.group)
         return total
 
@@ -103,17 +103,13 @@ class Ranks:
             for operation, tensor, to in messages
             if tensor.numel()
         ]
-        with self._heard():
+        with self.heard():
             for work in dist.batch_isend_irecv(operations) if operations else ():
                 work.wait()
 
-    @property
-    def _device_of_numbers(self) -> torch.device:
-        return torch.device("cpu") if self._reads_cpu else torch.device("cuda", torch.cuda.current_device())
-
     @contextmanager
-    def _heard(self) -> Iterator[None]:
-        """In it, a message that does not arrive says what that means."""
+    def heard(self) -> Iterator[None]:
+        """In it, a message that does not arrive raises a RuntimeError that says what that means."""
         try:
             yield
         except RuntimeError as error:
@@ -121,6 +117,10 @@ class Ranks:
                 f"mx.distributed: rank {self.rank} of {self.count} does not hear from the others: one has ended, or is "
                 f"further behind than the timeout of init_process_group ({str(error).splitlines()[0]})"
             ) from error
+
+    @property
+    def _device_of_numbers(self) -> torch.device:
+        return torch.device("cpu") if self._reads_cpu else torch.device("cuda", torch.cuda.current_device())
 
 
 class _Rows(torch.autograd.Function):
