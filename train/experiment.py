@@ -21,6 +21,7 @@ from .errors import Diverged, Interrupted, UserError, one_line
 from .evaluation import Found, Searched, pixel_recall, search
 from .interrupt import Interrupt
 from .model import batch_norm, network
+from .options import paper
 from .output import loggers
 from .output.grid import retrieval_grid
 from .output.pictures import draw_curves, draw_retrieval
@@ -30,7 +31,7 @@ from .processes import Processes, end, local_device, start
 from .randomness import seed_step
 from .training import optimizers, recipe
 from .training.averaging import MovingAverage
-from .training.criterion import make_loss, with_mixup
+from .training.criterion import make_criterion
 from .training.learner import Learner
 from .training.loop import train_epoch
 from .training.miners import make_miner
@@ -117,7 +118,9 @@ def build(
         options.write_config(out.path, args)
     config = options.plain(args)
     names = args.log if processes.rank == 0 else ()
-    logged = loggers.open_loggers(names, out.path, epochs=args.epochs, configuration=config, done=done)
+    logged = loggers.open_loggers(
+        names, out.path, epochs=args.epochs, configuration=config, done=done, project=args.wandb_project
+    )
     return Experiment(
         args, device, processes, halves, train_loader, batches, searched(halves.test, halves.gallery), validation,
         learner, settings, out, config, logged,
@@ -125,12 +128,14 @@ def build(
 
 
 def make_learner(args: argparse.Namespace, device: torch.device, num_classes: int) -> Learner:
-    model = network.build(args.arch, args.weights, args.embedding_size, args.pool, args.image_size, args.tokens)
+    model = network.build(
+        args.arch, args.weights, args.embedding_size, args.pool, args.image_size, args.tokens, args.normalize
+    )
     model = model.to(device, memory_format=torch.channels_last)
     if args.sync_bn:
         model = batch_norm.synchronized(model)
-    loss = make_loss(args.loss, dict(args.loss_option), num_classes, args.embedding_size).to(device)
-    criterion = with_mixup(loss, args.mix, options.mixing_options(args)) if args.mix else loss
+    loss, criterion = make_criterion(args, num_classes)
+    loss, criterion = loss.to(device), criterion.to(device)
     if args.memory_size:
         # Of several processes it is called with the batch of all, as Step does.
         memory = mx.memory.CrossBatchMemory(
@@ -264,6 +269,7 @@ def save(experiment: Experiment, baseline: float | None, last: Found, began: flo
         epochs=[{"epoch": 0, "recall_at": experiment.first}, *out.epochs],
         grid=grid,
         similarities=pair_similarities(last.embeddings, last.labels, args.seed, *(last.gallery or ())),
+        paper_row=paper.row_of(experiment.config, options.parse),
     )
     out.finish(
         {

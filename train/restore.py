@@ -50,7 +50,7 @@ def restore(run: Path, device: torch.device) -> Restored:
         config = stored[CONFIG]
         model = network.build(
             config["arch"], "none", config["embedding_size"], config["pool"],
-            config["image_size"], config.get("tokens", "map"),
+            config["image_size"], config.get("tokens", "map"), config.get("normalize", True),
         )  # fmt: skip
         model.load_state_dict(stored[MODEL])
         transform = transforms.evaluation(config["dataset"], config["image_size"])

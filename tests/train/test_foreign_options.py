@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.train.runs import ROOT, check_refused, run_here
+from tests.train.runs import ROOT
 from train import options
 from train.options import foreign
 
@@ -23,7 +23,8 @@ from train.options import foreign
         ("--gpu_id 2", {"device": "cuda:2"}),
         ("--save_model --num_epochs 3", {"epochs": 3}),
         ("--mrg 0.1", {"loss_option": [("margin", 0.1)]}),
-        ("--l2_norm 1 --IPC 4", {"images_per_class": 4}),
+        ("--l2_norm 1 --IPC 4", {"images_per_class": 4, "normalize": True}),
+        ("--l2-norm 0", {"normalize": False}),
     ],
 )
 def test_what_they_are_here(given, meant, capsys):
@@ -37,10 +38,6 @@ def test_what_they_are_here(given, meant, capsys):
 def test_own_names_are_left_alone(capsys):
     assert options.parse(["--loss", "ms", "--mix=embed", "--dataset", "npz"]).mix == ("embed",)
     assert capsys.readouterr().err == ""
-
-
-def test_what_there_is_not_is_refused(capsys):
-    check_refused(*run_here(capsys, "--l2_norm", 0), "embeddings always have unit norm here")
 
 
 def test_the_page_lists_all_of_them():

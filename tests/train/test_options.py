@@ -57,7 +57,7 @@ def test_synchronised_batch_norm_is_for_gpus():
 def test_mixing_options():
     args = resolved(
         "--mix", "feature,embed", "--pairs", "pos-neg,neg-neg", "--strength", "pos-neg=0.2,neg-neg=0.1",
-        "--lam", "0.3", "--alpha", "1.5", "--hard-negatives", "4", "--renormalize",
+        "--lam", "0.3", "--alpha", "1.5", "--hard-negatives", "4", "--renormalize", "--mixed-margins", "1,-0.5",
     )  # fmt: skip
     assert args.mix == ("feature", "embed")
     assert options.mixing_options(args) == {
@@ -67,6 +67,8 @@ def test_mixing_options():
         "alpha": 1.5,
         "hard_negatives": 4,
         "renormalize": True,
+        "mixed_margins": (1.0, -0.5),
+        "gradient_share": 0.5,
     }
     assert options.mixing_options(resolved("--loss", "pa", "--mix", "feature"))["pairs"] == ("pos-neg",)
     assert "pairs" not in options.mixing_options(resolved("--loss", "pa", "--mix", "embed"))
@@ -81,6 +83,11 @@ def test_mixing_options():
         (["--pairs", "pos"], "'pos' is not of pos-neg"),
         (["--strength", "pos-neg"], "'pos-neg' is not a number"),
         (["--strength", "pos=1"], "'pos' is not of"),
+        (["--mixed-margins", "1"], "'1' is not two numbers such as 1,0.5"),
+        (["--mixed-margins", "1,inf"], "inf is not a finite number"),
+        (["--mixed-loss-option", "beta=4"], "--mixed-loss-option goes with --mixed-loss"),
+        (["--mix", "embed", "--mixed-loss", "pa"], "with these options: mixed_loss: got ProxyAnchorLoss"),
+        (["--mix", "embed", "--loss", "nca", "--mixed-margins", "1,0"], "mixed_margins: got (1.0, 0.0), expected None"),
         (["--lam", "1.5"], "not between 0 and 1"),
         (["--alpha", "0"], "0 is not positive"),
         (["--alpha", "nan"], "not a finite number"),

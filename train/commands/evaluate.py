@@ -15,7 +15,7 @@ from ..evaluation import Searched, search
 from ..experiment import pick_device
 from ..files import replacing
 from ..interrupt import Interrupt
-from ..options.values import ks
+from ..options.values import MEASURES, ks, measures
 from ..output.report import per_cent
 from ..restore import Restored, restore
 from . import shared
@@ -28,6 +28,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", metavar="PATH", help="where the data set lies (default: where the run found it)")
     p.add_argument("--part", choices=PARTS, default="test", help="default: test, the unseen classes")
     p.add_argument("--k", type=ks, metavar="K[,K]", help="the K of Recall@K (default: those of the run)")
+    p.add_argument(
+        "--measures", type=measures, default=(), metavar="NAME[,NAME]",
+        help=f"others, too, of {', '.join(MEASURES)} (default: none)",
+    )  # fmt: skip
     shared.add_out(p, required=False, text="write the figures to a file, too, as JSON")
     shared.add_machine(p)
     return p
@@ -38,7 +42,8 @@ def run(args: argparse.Namespace) -> None:
         shared.require_new(args.out, args.overwrite)
     restored = restore(args.checkpoint, pick_device(args))
     figures = measure(restored, args)
-    print(f"{restored.path}, epoch {restored.epoch}, {args.part}: {per_cent(figures['recall_at'])}")
+    others = "".join(f"  {name} {100 * figures[name]:.1f}" for name in args.measures)
+    print(f"{restored.path}, epoch {restored.epoch}, {args.part}: {per_cent(figures['recall_at'])}{others}")
     if args.out:
         with replacing(args.out) as file:
             file.write((json.dumps(figures, indent=2) + "\n").encode())
@@ -68,4 +73,5 @@ def measure(restored: Restored, args: argparse.Namespace) -> dict[str, Any]:
         "images": len(images),
         "classes": len(images.names),
         "recall_at": found.recall,
+        **found.others(args.measures),
     }

@@ -58,7 +58,7 @@ def plain(args: argparse.Namespace) -> dict[str, Any]:
 
 
 # Where a run goes on, and on what, is not what it computes; more epochs are those that were there and others.
-MAY_DIFFER = (*LEFT_OUT, "data", "device", "threads", "workers", "log", "measures")
+MAY_DIFFER = (*LEFT_OUT, "data", "device", "threads", "workers", "log", "wandb_project", "measures")
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:

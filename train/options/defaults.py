@@ -54,6 +54,8 @@ def check_path(args: argparse.Namespace, data_set: DataSet) -> None:
 def check_loss(args: argparse.Namespace) -> None:
     if args.miner != "none" and args.loss in WITH_PROXIES:
         raise UserError(f"--miner {args.miner} picks pairs of examples: --loss {args.loss} compares them with proxies")
+    if args.mixed_loss_option and args.mixed_loss is None:
+        raise UserError("--mixed-loss-option goes with --mixed-loss")
     if args.memory_size:
         check_memory(args)
     if args.miner_epsilon is not None and args.miner != "ms":
@@ -102,5 +104,7 @@ def mixing_options(args: argparse.Namespace) -> dict[str, Any]:
         "alpha": args.alpha,
         "hard_negatives": args.hard_negatives,
         "renormalize": args.renormalize,
+        "mixed_margins": args.mixed_margins,
+        "gradient_share": args.gradient_share,
     }
     return {name: value for name, value in options.items() if value is not None}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from ..errors import UserError
-
 LOSSES = {  # in lower case
     "contrastive": "contrastive",
     "ms": "ms",
@@ -35,12 +33,6 @@ def _nothing(_: str) -> list[str]:
     return []
 
 
-def _norm(value: str) -> list[str]:
-    if value in ("0", "false", "False"):
-        raise UserError(f"--l2_norm {value}: embeddings always have unit norm here")
-    return []
-
-
 FLAGS: dict[str, Meaning] = {
     "--mode": _mode,
     "--data_root": _renamed("--data"),
@@ -52,8 +44,8 @@ FLAGS: dict[str, Meaning] = {
     "--embedding_size": _renamed("--embedding-size"),
     "--bn_freeze": _switch("freeze-bn"),
     "--bn-freeze": _switch("freeze-bn"),
-    "--l2_norm": _norm,
-    "--l2-norm": _norm,
+    "--l2_norm": _switch("normalize"),
+    "--l2-norm": _switch("normalize"),
     "--num_epochs": _renamed("--epochs"),
     "--gpu_id": lambda value: ["--device", "cpu" if value == "-1" else f"cuda:{value}"],
     "--gpu-id": lambda value: ["--device", "cpu" if value == "-1" else f"cuda:{value}"],

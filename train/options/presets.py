@@ -46,6 +46,10 @@ def options(name: str) -> list[str]:
     )
 
 
+def names() -> Iterator[str]:
+    return iter(_presets())
+
+
 @cache
 def _presets() -> dict[str, Options]:
     return {

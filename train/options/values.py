@@ -38,12 +38,21 @@ def names(text: str, known: tuple[str, ...], also: str = "") -> tuple[str, ...]:
     return given
 
 
-def strength(text: str) -> float | dict[str, float]:
+def strength(text: str) -> float | str | dict[str, float]:
+    if text == "balanced":
+        return text
     if "=" not in text:
         return not_negative(text)
     parts = [part.partition("=") for part in text.split(",")]
     pair_sets(",".join(name for name, _, _ in parts))
     return {name: not_negative(value) for name, _, value in parts}
+
+
+def margins(text: str) -> tuple[float, float]:
+    parts = [finite(part) for part in text.split(",")]
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers such as 1,0.5")
+    return parts[0], parts[1]
 
 
 def hard_negatives(text: str) -> int | str | dict[str, int | str]:
@@ -150,6 +159,13 @@ def not_negative(text: str) -> float:
     value = number(text, "a number")
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
+
+
+def finite(text: str) -> float:
+    value = number(text, "a number")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
     return value
 
 

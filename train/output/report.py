@@ -18,6 +18,7 @@ from ..checkpoints.store import UNFINISHED
 from ..errors import UserError
 from ..files import replacing
 from ..options.config import CONFIG
+from ..options.paper import Row
 from . import html, sections
 from .grid import Query
 from .similarities import Similarities
@@ -121,7 +122,7 @@ def write_report(
     epochs: Sequence[dict[str, Any]],
     grid: Sequence[Query],
     similarities: Similarities,
-    paper_row: sections.PaperRow | None = None,
+    paper_row: Row | None = None,
 ) -> Path:
     """A page about the run, report.html, that needs no other file and no network.
 

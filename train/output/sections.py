@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..options.paper import Row
 from . import html
 from .curves import plot_learning_rate, plot_losses, plot_recall
 from .grid import Neighbour, Query
@@ -19,15 +19,7 @@ RIGHT, WRONG = "#1a7f37", "#cf222e"  # as in the style of the page
 PANELS = {"loss": plot_losses, "lr": plot_learning_rate, "recall_at": plot_recall}  # by what a line has to have
 
 
-@dataclass(frozen=True)
-class PaperRow:
-    """A row of a table of the paper."""
-
-    title: str  # which row of which table
-    recall_at: Mapping[str, float]  # per cent by K, as printed
-
-
-def recall(epochs: Sequence[Line], paper_row: PaperRow | None) -> str:
+def recall(epochs: Sequence[Line], paper_row: Row | None) -> str:
     """Recall@K before and after training, and the paper's."""
     rows = measured(epochs)
     if paper_row is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import metrix_ext as mx
 
 from ..errors import UserError
 from ..model.network import EmbeddingModel
+from ..options import mixing_options
 
 PLAIN = {
     "contrastive": mx.losses.ContrastiveLoss,
@@ -28,8 +30,25 @@ WITH_PROXIES = {
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {"contrastive": {"aggregate": "mean-nonzero"}}
 
 
-def make_loss(name: str, options: Mapping[str, Any], num_classes: int, embedding_size: int) -> nn.Module:
-    keywords = {**DEFAULT_OPTIONS.get(name, {}), **options}
+def make_criterion(args: argparse.Namespace, num_classes: int) -> tuple[nn.Module, nn.Module]:
+    """The clean loss, and what is minimised: mixup around it, or the loss itself."""
+
+    def of(name: str, options: Sequence[tuple[str, Any]]) -> nn.Module:
+        return make_loss(name, dict(options), num_classes, args.embedding_size, args.normalize)
+
+    loss = of(args.loss, args.loss_option)
+    if not args.mix:
+        return loss, loss
+    mixing = mixing_options(args)
+    if args.mixed_loss is not None:
+        mixing["mixed_loss"] = of(args.mixed_loss, args.mixed_loss_option)
+    return loss, with_mixup(loss, args.mix, mixing)
+
+
+def make_loss(
+    name: str, options: Mapping[str, Any], num_classes: int, embedding_size: int, normalize: bool = True
+) -> nn.Module:
+    keywords = {**DEFAULT_OPTIONS.get(name, {}), "normalize": normalize, **options}
     try:
         if name in PLAIN:
             return PLAIN[name](**keywords)

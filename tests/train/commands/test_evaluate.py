@@ -40,6 +40,16 @@ def test_another_part_other_ks_other_batches(trained, tmp_path, capsys):
     assert found["part"] == "train"
 
 
+def test_other_measures(trained, tmp_path, capsys):
+    status, out, _ = command_here(
+        capsys, "evaluate", trained, *HERE, "--measures", "map_at_r,r_precision", "--out", tmp_path / "f.json"
+    )
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert status == 0
+    assert 0 < found["map_at_r"] <= found["r_precision"] <= 1
+    assert f"map_at_r {100 * found['map_at_r']:.1f}  r_precision" in out
+
+
 def test_queries_search_the_gallery(trained, tmp_path, monkeypatch):
     """Those of In-Shop, by a network that was trained on something else."""
     restored = restore(trained, torch.device("cpu"))
@@ -48,7 +58,7 @@ def test_queries_search_the_gallery(trained, tmp_path, monkeypatch):
     parts = splits.of_options(restored.config, workers=0)
     asked = []
     monkeypatch.setattr(evaluation, "recall_at_k", lambda *given: asked.append(given) or {1: 0.5})
-    args = argparse.Namespace(part="test", data=None, k=(1,), workers=0, batch_size=10, device="cpu")
+    args = argparse.Namespace(part="test", data=None, k=(1,), measures=(), workers=0, batch_size=10, device="cpu")
     assert evaluate.measure(restored, args)["recall_at"] == {"1": 0.5}
     ((queries, labels, k, gallery, gallery_labels),) = asked
     assert (k, len(queries), len(gallery)) == ((1,), len(parts.test), len(parts.gallery))

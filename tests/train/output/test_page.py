@@ -13,11 +13,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 
+from train.options.paper import Row
 from train.output import html
 from train.output.grid import Neighbour, Query
 from train.output.lines import series
 from train.output.report import write_report
-from train.output.sections import PaperRow
 from train.output.similarities import BINS, Similarities
 
 EPOCHS = [
@@ -99,7 +99,7 @@ def test_recall_before_and_after_and_that_of_the_paper(tmp_path):
         ["untrained", "25", "50"],
         ["epoch 2, the last", "62.5", "87.5"],
     ]
-    row = PaperRow("Table 2, CUB200, MS + Metrix", {1: 71.4, "4": 86.8})
+    row = Row("Table 2, CUB200, MS + Metrix", {1: 71.4, "4": 86.8})
     assert written(tmp_path, paper_row=row).tables[0] == [
         ["", "Recall@1", "Recall@2", "Recall@4"],
         ["untrained", "25", "50", ""],
@@ -205,7 +205,7 @@ def test_names_are_text_whatever_stands_in_them(tmp_path):
         folder,
         configuration={NASTY: NASTY},
         grid=[Query(image, NASTY, [Neighbour(image, NASTY, 0.5, True)])],
-        paper_row=PaperRow(NASTY, {"1": 50.0}),
+        paper_row=Row(NASTY, {"1": 50.0}),
     )
     assert "script" not in {tag for tag, _ in page.tags}
     plain = html.drawable(NASTY)

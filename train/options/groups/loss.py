@@ -14,9 +14,11 @@ from ..values import (
     between,
     hard_negatives,
     interpolation,
+    margins,
     mixes,
     not_negative,
     pair_sets,
+    positive,
     strength,
 )
 
@@ -56,8 +58,23 @@ def add(g: argparse._ArgumentGroup) -> None:
         "(default: pos-neg,anc-neg; pos-neg where a proxy would have to be mixed with a feature)",
     )  # fmt: skip
     g.add_argument(
-        "--strength", type=strength, metavar="W|NAME=W,...",
-        help="weight of the mixed loss, one or by set of pairs (default: pos-neg=0.4,anc-neg=0.3)",
+        "--strength", type=strength, metavar="W|NAME=W,...|balanced",
+        help="weight of the mixed loss, one or by set of pairs, or set as training goes on so that its gradient is "
+        "--gradient-share of the clean one's (default: pos-neg=0.4,anc-neg=0.3)",
+    )  # fmt: skip
+    g.add_argument(
+        "--gradient-share", type=positive, default=0.5, metavar="S", help="of --strength balanced (default: 0.5)"
+    )
+    g.add_argument(
+        "--mixed-margins", type=margins, metavar="M+,M-",
+        help="the margin of a mix follows its label, from M- at 0 to M+ at 1, e.g. 1,0.5 (default: that of the loss)",
+    )  # fmt: skip
+    g.add_argument(
+        "--mixed-loss", choices=LOSSES, help="the loss whose formula the mixed loss has (default: that of --loss)"
+    )
+    g.add_argument(
+        "--mixed-loss-option", type=assignment, action="append", default=[], metavar="NAME=VALUE",
+        help="a keyword argument of --mixed-loss; may be given several times",
     )  # fmt: skip
     g.add_argument(
         "--lam", type=interpolation, default="pair", metavar="pair|batch|NUMBER",

@@ -43,3 +43,4 @@ def add(g: argparse._ArgumentGroup) -> None:
         "--log", type=loggers, default=(), metavar="NAME[,NAME]",
         help="tensorboard, wandb, where they are installed, beside metrics.jsonl (default: none)",
     )  # fmt: skip
+    g.add_argument("--wandb-project", default="metrix", metavar="NAME", help="of --log wandb (default: metrix)")

@@ -23,6 +23,11 @@ def add(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--embedding-size", type=embedding_size, metavar="D", help="default: 128 for small, else 512")
     g.add_argument("--pool", choices=("avg", "max", "avg+max"), default="avg+max", help="default: avg+max")
     g.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, default=True,
+        help="embeddings and proxies have unit norm; without, the loss compares them by their inner products, and "
+        "only retrieval by the cosine (default: they have)",
+    )  # fmt: skip
+    g.add_argument(
         "--tokens", choices=("map", "class"), default="map",
         help="of a transformer: its patches as a feature map, or its class token alone (default: map)",
     )  # fmt: skip
