@@ -57,14 +57,17 @@ def draw_sizes(dice: random.Random, most: int) -> tuple[int, ...]:
 
 
 def draw_rho(dice: random.Random, exponential: bool) -> tuple[Rho, Rho]:
-    """Of the signs of Table 1, with scales up to 100."""
-    floor = dice.choice((0.0, -math.inf))
+    """Of the signs of Table 1, with scales up to 100; half of them with margins that follow the label."""
+    has_margins, of_both = dice.random() < 0.5, dice.uniform(-1, 1)
 
-    def side(sign: float, floor: float) -> Rho:
-        scale, shift = sign * math.exp(dice.uniform(-2, 4.6)), dice.uniform(-2, 2)
-        return Rho(scale, shift) if exponential else Rho(scale, shift, exponential=False, floor=floor)
+    def side() -> Rho:
+        scale, shift = dice.choice((-1, 1)) * math.exp(dice.uniform(-2, 4.6)), dice.uniform(-2, 2)
+        floor, own = dice.choice((0.0, -math.inf)), dice.uniform(-1, 1)
+        if exponential:
+            return Rho(scale, shift, margin_range=of_both * has_margins)
+        return Rho(scale, shift, exponential=False, floor=floor, margin_range=own * has_margins)
 
-    return side(dice.choice((-1, 1)), -math.inf), side(dice.choice((-1, 1)), floor)
+    return side(), side()
 
 
 def draw_similarities(dice: random.Random, most: int) -> tuple[Op, dict[str, Any], str]:
