@@ -27,8 +27,12 @@ def unordered(pairs: str) -> bool:
 
 def labels_of_sides(pairs: str) -> tuple[float, float] | None:
     """The labels of the terms in the positive and in the negative sum, or None where a mix has its lambda; pairs may be
-    "clean"."""
-    return {"clean": (1.0, 0.0), "pos-pos": (1.0, 1.0), "anc-pos": (1.0, 1.0), "neg-neg": (0.0, 0.0)}.get(pairs)
+    "clean", or what the op that is called will refuse."""
+    if pairs == "clean":
+        return 1.0, 0.0
+    if pairs in ("pos-pos", "anc-pos"):
+        return 1.0, 1.0
+    return (0.0, 0.0) if pairs == "neg-neg" else None
 
 
 def count_terms(pairs: str, relations: Relations, examples: int) -> Tensor:

@@ -44,7 +44,7 @@ def examples_of(setting: Setting, cache: Path) -> Examples:
     if setting.trained == "scratch":
         return _pixels(np.asarray(images.images), images.labels)
     paths = prefix.maps(Path(setting.data), setting.trained, setting.image_size, cache, setting.flips)
-    views = [np.load(path, mmap_mode="r") for path in paths]
+    views = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
 
     def view(index: np.ndarray, of_images: list[int]) -> Tensor:
         """Each image as it is or mirrored, by its seed."""
